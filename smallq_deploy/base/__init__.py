@@ -1,0 +1,1 @@
+"""What every other layer stands on: errors, files, processes, the lock, versions, events."""

@@ -1,0 +1,223 @@
+"""File operations the switch stands on: durable writes, the exchange, safe walks, tree manifests and digests.
+
+No function here calls a global ``sync``: that would hide a missing fsync.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the entries of a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_tree(root: Path) -> None:
+    """Make every file and directory below ``root``, and ``root`` itself, durable. Symlinks live in their directory."""
+    for directory, _, files in os.walk(root, topdown=False):
+        for name in files:
+            path = Path(directory, name)
+            if not path.is_symlink():
+                fsync_file(path)
+        fsync_dir(Path(directory))
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data``: after a crash the old or the new content is there, never a mix."""
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+    fsync_dir(path.parent)
+
+
+def append_line(path: Path, line: str, *, mode: int = 0o644) -> None:
+    """Append one line durably. A torn last line of an earlier crash is closed first, so that lines never join."""
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        size = os.fstat(fd).st_size
+        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+        os.write(fd, (("\n" if torn else "") + line + "\n").encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fsync_dir(path.parent)
+
+
+def rename_exchange(first: Path, second: Path) -> None:
+    """Exchange two directory entries in one step (renameat2 RENAME_EXCHANGE, Linux 3.15).
+
+    Raises OSError with the kernel's errno; EINVAL, ENOSYS and EXDEV mean the file system cannot.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    function = getattr(libc, "renameat2", None)
+    if function is None:
+        raise OSError(errno.ENOSYS, "renameat2 is not in this libc", str(first))
+    result = function(
+        ctypes.c_int(_AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(first)),
+        ctypes.c_int(_AT_FDCWD),
+        ctypes.c_char_p(os.fsencode(second)),
+        ctypes.c_uint(_RENAME_EXCHANGE),
+    )
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(first))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, link or directory tree; read-only directories are opened first; a missing path is fine.
+
+    Never follows a link: only what is really below ``path`` goes.
+    """
+    try:
+        info = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(info.st_mode):
+        path.unlink()
+        return
+    for directory, names, _ in os.walk(path):
+        for entry in (Path(directory), *(Path(directory, name) for name in names)):
+            if not entry.is_symlink() and not os.access(entry, os.W_OK | os.X_OK | os.R_OK):
+                entry.chmod(0o700)
+    shutil.rmtree(path)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One entry of a tree. ``kind`` is ``file``, ``dir`` or ``link``; size in bytes; sha256 only for files."""
+
+    path: str
+    kind: str
+    mode: int
+    size: int = 0
+    sha256: str = ""
+    target: str = ""
+    mtime_ns: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        record: dict[str, Any] = {"path": self.path, "kind": self.kind, "mode": f"{self.mode:04o}"}
+        if self.kind == "file":
+            record.update(size=self.size, sha256=self.sha256, mtime_ns=self.mtime_ns)
+        elif self.kind == "link":
+            record.update(target=self.target)
+        return record
+
+    @staticmethod
+    def from_dict(record: dict[str, Any]) -> FileEntry:
+        return FileEntry(
+            str(record["path"]),
+            str(record["kind"]),
+            int(str(record["mode"]), 8),
+            int(record.get("size", 0)),
+            str(record.get("sha256", "")),
+            str(record.get("target", "")),
+            int(record.get("mtime_ns", 0)),
+        )
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def walk_tree(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """(path relative to root with '/', lstat) of everything below ``root``, sorted, not following links."""
+
+    def visit(directory: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        with os.scandir(directory) as entries:
+            for entry in sorted(entries, key=lambda item: item.name):
+                info = entry.stat(follow_symlinks=False)
+                yield prefix + entry.name, info
+                if stat.S_ISDIR(info.st_mode):
+                    yield from visit(Path(entry.path), prefix + entry.name + "/")
+
+    yield from visit(root, "")
+
+
+def tree_entries(root: Path, *, digests: bool = True) -> tuple[FileEntry, ...]:
+    """Everything below ``root`` as entries; without ``digests`` files carry no sha256 (names, modes, sizes, mtimes only).
+
+    Anything that is no file, directory or link (a socket, a device) has kind ``other``.
+    """
+    found: list[FileEntry] = []
+    for name, info in walk_tree(root):
+        mode = stat.S_IMODE(info.st_mode)
+        if stat.S_ISDIR(info.st_mode):
+            found.append(FileEntry(name, "dir", mode))
+        elif stat.S_ISLNK(info.st_mode):
+            found.append(FileEntry(name, "link", 0o777, target=os.readlink(root / name)))
+        elif stat.S_ISREG(info.st_mode):
+            digest = sha256_file(root / name) if digests else ""
+            found.append(FileEntry(name, "file", mode, info.st_size, digest, mtime_ns=info.st_mtime_ns))
+        else:
+            found.append(FileEntry(name, "other", mode))
+    return tuple(found)
+
+
+def entries_digest(entries: Iterable[FileEntry]) -> str:
+    """One sha256 over names, kinds, modes, contents and link targets (not times) of a tree."""
+    digest = hashlib.sha256()
+    for entry in sorted(entries, key=lambda item: item.path):
+        line = [entry.path, entry.kind, f"{entry.mode:04o}", entry.sha256, entry.target]
+        digest.update(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def tree_digest(root: Path) -> str:
+    """:func:`entries_digest` of a directory on disk."""
+    return entries_digest(tree_entries(root))
+
+
+def tree_size(root: Path) -> int:
+    """Bytes on disk of everything below ``root`` (each entry rounded up to 4096)."""
+    return sum(-(-max(info.st_size, 1) // 4096) * 4096 for _, info in walk_tree(root))
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a tree with links, modes and times; no hard links are made between the two."""
+    shutil.copytree(source, target, symlinks=True)

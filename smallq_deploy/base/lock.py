@@ -1,0 +1,85 @@
+"""One exclusive lock for each opp root, with a record of who holds it. Readers never need it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from smallq_deploy.base.errors import ConflictError, access_error
+
+
+def owner_record() -> dict[str, Any]:
+    """Who we are, as written beside the lock."""
+    return {
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "user": os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid()),
+        "command": " ".join(sys.argv[:6]),
+        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def read_owner(directory: Path) -> dict[str, Any] | None:
+    """The record of the last holder, or None; never raises."""
+    try:
+        record = json.loads((directory / "owner").read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+@contextmanager
+def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold ``directory/lock`` (flock); the record of the holder is ``directory/owner``.
+
+    flock is released by the kernel when its holder dies, so a stale lock cannot exist; a stale ``owner`` file is only text.
+    Raises ConflictError LOCK_BUSY when another process holds it longer than ``wait_seconds``.
+    """
+    path = directory / "lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise access_error(error, f"open the lock {path}") from error
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise _busy(directory) from None
+                time.sleep(0.05)
+        owner = directory / "owner"
+        try:
+            owner.write_text(json.dumps(owner_record()) + "\n")
+        except OSError as error:
+            raise access_error(error, f"write {owner}") from error
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+def _busy(directory: Path) -> ConflictError:
+    owner = read_owner(directory) or {}
+    who = (
+        f"pid {owner['pid']} on {owner.get('host', '?')} ({owner.get('command', '?')})"
+        if "pid" in owner
+        else "another process"
+    )
+    return ConflictError(
+        "LOCK_BUSY",
+        f"another smallq-deploy is changing this opp: {who}",
+        hint="wait for it to end, or use --wait SECONDS",
+        details={"owner": owner},
+    )

@@ -1,0 +1,201 @@
+"""The only place that starts processes: environment, timeout, group kill, output tail, a replayable command line."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_KEEP_OUTPUT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A child that ended. ``returncode`` is negative for a signal (as subprocess has it); 127 = not found."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.returncode == 0 and not self.timed_out
+
+    @property
+    def command_line(self) -> str:
+        """A line a user can paste to run it again."""
+        return f"cd {shlex.quote(self.cwd)} && {shlex.join(self.argv)}"
+
+    def describe(self) -> str:
+        """How it ended, in words."""
+        if self.timed_out:
+            return f"did not end within {self.seconds:.0f} s and was stopped"
+        if self.returncode < 0:
+            try:
+                name = signal.Signals(-self.returncode).name
+            except ValueError:
+                name = str(-self.returncode)
+            return f"was ended by signal {name}"
+        if self.returncode == 127:
+            return "could not be started: command not found"
+        return f"ended with exit status {self.returncode}"
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of what it printed, stderr last."""
+        text = (self.stdout.rstrip("\n") + "\n" + self.stderr.rstrip("\n")).strip("\n")
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    on_line: Callable[[str], None] | None = None,
+    log: IO[str] | None = None,
+    merge_stderr: bool = False,
+    kill_leftovers: bool = True,
+) -> Completed:
+    """Run ``argv`` (never through a shell) with stdin closed, in a session of its own.
+
+    At the timeout (seconds) the whole process group gets SIGKILL. ``on_line`` sees each line of output as it comes, ``log``
+    gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too. Never raises for a
+    child's failure; a program that does not exist is returncode 127.
+    """
+    args = [os.fspath(part) for part in argv]
+    where = os.fspath(cwd) if cwd is not None else os.getcwd()
+    start = time.monotonic()
+    try:
+        child = subprocess.Popen(
+            args,
+            env=dict(env) if env is not None else None,
+            cwd=where,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        return Completed(tuple(args), where, 127, "", f"{error.strerror}: {error.filename}", 0.0)
+    chunks: dict[str, list[str]] = {"out": [], "err": []}
+    sizes = {"out": 0, "err": 0}
+    partial = {"out": b"", "err": b""}
+
+    def take(name: str, data: bytes, end: bool = False) -> None:
+        lines = (partial[name] + data).split(b"\n")
+        partial[name] = b"" if end else lines.pop()
+        for raw in lines:
+            if end and not raw:
+                continue
+            line = raw.decode("utf-8", "replace").rstrip("\r")
+            if sizes[name] < _KEEP_OUTPUT:
+                chunks[name].append(line)
+                sizes[name] += len(line) + 1
+            if log is not None:
+                log.write(line + "\n")
+            if on_line is not None:
+                on_line(line)
+
+    timed_out = False
+    try:
+        with selectors.DefaultSelector() as selector:
+            assert child.stdout is not None
+            selector.register(child.stdout, selectors.EVENT_READ, "out")
+            if child.stderr is not None:
+                selector.register(child.stderr, selectors.EVENT_READ, "err")
+            while selector.get_map():
+                left = None if timeout is None else timeout - (time.monotonic() - start)
+                if left is not None and left <= 0:
+                    timed_out = True
+                    break
+                # A leftover grandchild can keep the pipe open after the child has ended: look at the child too.
+                ready = selector.select(0.2 if left is None else min(left, 0.2))
+                for key, _ in ready:
+                    data = os.read(key.fd, 65536)
+                    if data:
+                        take(key.data, data)
+                    else:
+                        selector.unregister(key.fileobj)
+                if not ready and child.poll() is not None:
+                    break
+        if not timed_out:
+            try:
+                child.wait(None if timeout is None else max(0.0, timeout - (time.monotonic() - start)))
+            except subprocess.TimeoutExpired:
+                timed_out = True
+    finally:
+        if timed_out or child.poll() is None or kill_leftovers:
+            _kill_group(child.pid)
+        child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+    for name in ("out", "err"):
+        take(name, b"", end=True)
+    return Completed(
+        tuple(args),
+        where,
+        child.returncode,
+        "\n".join(chunks["out"]) + ("\n" if chunks["out"] else ""),
+        "\n".join(chunks["err"]) + ("\n" if chunks["err"] else ""),
+        time.monotonic() - start,
+        timed_out,
+    )
+
+
+def _kill_group(pgid: int) -> None:
+    try:
+        os.killpg(pgid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def sourced_environment(script: Path, *, base: Mapping[str, str], timeout: float = 60.0) -> dict[str, str]:
+    """The environment after ``source script`` in bash, starting from ``base``.
+
+    LD_LIBRARY_PATH and friends are pre-set to empty because CANN's scripts read them unguarded (cann.md 1.4), and the
+    script is sourced without ``set -u``. Raises NoToolkitError when the script cannot be sourced.
+    """
+    from smallq_deploy.base.errors import NoToolkitError
+
+    env = {"LD_LIBRARY_PATH": "", "PYTHONPATH": "", "CMAKE_PREFIX_PATH": "", "ZSH_VERSION": "", **base}
+    done = run(
+        [
+            "bash",
+            "--noprofile",
+            "--norc",
+            "-c",
+            'source "$1" >/dev/null; printf "\\n%s\\n" @@environment@@; env -0',
+            "-",
+            str(script),
+        ],
+        env=env,
+        cwd="/",
+        timeout=timeout,
+    )
+    head, mark, tail = done.stdout.partition("@@environment@@\n")
+    if not done.ok or not mark:
+        raise NoToolkitError(
+            "SET_ENV_FAILED",
+            f"sourcing {script} {done.describe()}",
+            hint="run it by hand: " + f"bash -c 'source {shlex.quote(str(script))}'",
+            details={"output": done.tail()},
+        )
+    result: dict[str, str] = {}
+    for item in tail.split("\0"):
+        name, equals, value = item.partition("=")
+        if equals and name not in ("_", "SHLVL", "PWD", "OLDPWD"):
+            result[name] = value
+    return {name: value for name, value in result.items() if value or name not in ("ZSH_VERSION",)}

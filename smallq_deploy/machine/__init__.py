@@ -1,0 +1,1 @@
+"""What this machine is: toolkits, devices, driver."""

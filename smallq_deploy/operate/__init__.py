@@ -1,0 +1,1 @@
+"""Use cases on one host: plan, build, install, verify, repair."""

@@ -1,0 +1,1 @@
+"""What a package is: releases, the .run file, the vendor tree."""

@@ -1,0 +1,1 @@
+"""Does the installed operator compute? aclnn through ctypes in a fresh process."""

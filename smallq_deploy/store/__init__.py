@@ -1,0 +1,1 @@
+"""What has been on this machine: generations, journal, the switch."""
