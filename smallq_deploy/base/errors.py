@@ -1,7 +1,7 @@
 """Errors a user can act on, and the one table of exit statuses.
 
-Every foreseeable failure is a :class:`SmallqError`: a stable ``code`` (UPPER_SNAKE), a ``message`` that says what failed
-and where, a ``hint`` that says what to do next, ``details`` for machines, and the exit status of its class.
+Every foreseeable failure is a :class:`SmallqError`: a stable ``code`` (UPPER_SNAKE), a ``message`` that says what
+failed and where, a ``hint`` that says what to do next, ``details`` for machines, and the exit status of its class.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Steps, notes and warnings of a running command, as data.
 
-Use cases report through :class:`Events`; who shows them (terminal, log, nobody) is decided by the sink the CLI passes in.
+Use cases report through :class:`Events`; who shows them (terminal, log, nobody) is the sink the CLI passes in.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ def walk_tree(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def tree_entries(root: Path, *, digests: bool = True) -> tuple[FileEntry, ...]:
-    """Everything below ``root`` as entries; without ``digests`` files carry no sha256 (names, modes, sizes, mtimes only).
+    """Everything below ``root`` as entries; without ``digests`` files carry no sha256 (names, modes, sizes, times).
 
     Anything that is no file, directory or link (a socket, a device) has kind ``other``.
     """

@@ -39,7 +39,7 @@ def read_owner(directory: Path) -> dict[str, Any] | None:
 def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold ``directory/lock`` (flock); the record of the holder is ``directory/owner``.
 
-    flock is released by the kernel when its holder dies, so a stale lock cannot exist; a stale ``owner`` file is only text.
+    The kernel releases a flock when its holder dies, so a stale lock cannot exist; a stale ``owner`` file is only text.
     Raises ConflictError LOCK_BUSY when another process holds it longer than ``wait_seconds``.
     """
     path = directory / "lock"

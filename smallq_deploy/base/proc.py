@@ -70,9 +70,9 @@ def run(
 ) -> Completed:
     """Run ``argv`` (never through a shell) with stdin closed, in a session of its own.
 
-    At the timeout (seconds) the whole process group gets SIGKILL. ``on_line`` sees each line of output as it comes, ``log``
-    gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too. Never raises for a
-    child's failure; a program that does not exist is returncode 127.
+    At the timeout (seconds) the whole process group gets SIGKILL. ``on_line`` sees each line of output as it comes,
+    ``log`` gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too. Never
+    raises for a child's failure; a program that does not exist is returncode 127.
     """
     args = [os.fspath(part) for part in argv]
     where = os.fspath(cwd) if cwd is not None else os.getcwd()
@@ -185,7 +185,7 @@ def sourced_environment(script: Path, *, base: Mapping[str, str], timeout: float
         cwd="/",
         timeout=timeout,
     )
-    head, mark, tail = done.stdout.partition("@@environment@@\n")
+    _, mark, tail = done.stdout.partition("@@environment@@\n")
     if not done.ok or not mark:
         raise NoToolkitError(
             "SET_ENV_FAILED",

@@ -130,7 +130,7 @@ _UNITS: tuple[tuple[str, str], ...] = (
 
 
 def compute_unit(soc: str) -> str:
-    """Compute unit (build.sh ``-c``) of a SoC name such as Ascend910B3 or 910B3; '' when unknown. Source: cann.md 3.4."""
+    """Compute unit (build.sh ``-c``) of a SoC name such as Ascend910B3 or 910B3; '' when unknown (cann.md 3.4)."""
     name = soc if soc.lower().startswith("ascend") else "Ascend" + soc
     for pattern, unit in _UNITS:
         if re.match(pattern, name, re.IGNORECASE if "Pro" in pattern else 0):
