@@ -1,0 +1,58 @@
+# The two commands of the README are `make demo` and `make test`; each does all of its own set-up.
+SHELL := /bin/bash
+PY := .venv/bin/python
+# Compiled parts of the simulated toolkit are kept here, by source digest.
+export XDG_CACHE_HOME ?= $(CURDIR)/.venv/cache
+NATIVE := $(shell git ls-files 'smallq_deploy/sandbox/native/**' 'src_op/**' 2>/dev/null | grep -E '\.(h|hpp|cpp)$$')
+
+.PHONY: help demo test lint unit kernel faults format clean-room clean setup-run setup-dev
+
+help:
+	@echo "make demo        the whole path in a simulated toolkit, no NPU needed (about 3 minutes)"
+	@echo "make test        lint and all tests (at most 20 minutes on 2 cores)"
+	@echo "make lint        ruff, mypy --strict, import-linter, clang-format (1 minute)"
+	@echo "make unit        the fast tests alone (2 minutes)"
+	@echo "make kernel      the operator in the emulator (4 minutes)"
+	@echo "make faults      kill points and other faults (4 minutes)"
+	@echo "make format      let ruff and clang-format rewrite the sources"
+	@echo "make clean-room  make demo in a fresh Debian 12 tree (root; installs mmdebstrap; about 6 minutes)"
+	@echo "make clean       remove .venv and caches"
+
+setup-run:
+	@.ci/setup run
+
+setup-dev:
+	@.ci/setup dev
+
+demo: setup-run
+	@$(PY) -m smallq_deploy demo
+
+test: lint
+	$(PY) -m pytest -n 2 --dist loadgroup tests
+
+lint: setup-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/clang-format --dry-run --Werror $(NATIVE)
+
+unit: setup-dev
+	$(PY) -m pytest -n 2 --dist loadgroup tests/unit tests/property tests/cli
+
+kernel: setup-dev
+	$(PY) -m pytest -n 2 --dist loadgroup -s tests/kernel
+
+faults: setup-dev
+	$(PY) -m pytest -n 2 --dist loadgroup -s tests/faults
+
+format: setup-dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	.venv/bin/clang-format -i $(NATIVE)
+
+clean-room:
+	.ci/clean-room
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
