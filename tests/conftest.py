@@ -1,0 +1,110 @@
+"""What every test stands on: a home of its own, and one simulated toolkit and one built package a run.
+
+The expensive things (compiling the simulated toolkit, building the operator) are made once for all pytest-xdist workers,
+under a lock, and are read-only for tests; a test that changes a toolkit takes ``fresh_toolkit``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("XDG_CACHE_HOME", str(CHECKOUT / ".venv" / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HOME and data directory of this test alone; no Ascend or smallq variable of the caller's."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    for name in list(os.environ):
+        if name.startswith(("ASCEND_", "SMALLQ_")) or name == "TOOLCHAIN_HOME":
+            monkeypatch.delenv(name)
+    return home
+
+
+@contextmanager
+def _once(shared: Path, name: str) -> Iterator[bool]:
+    """Hold the lock of ``name``; yields True for the first worker, which is to make it."""
+    with open(shared / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = shared / f"{name}.done"
+        yield not done.exists()
+        done.touch()
+
+
+@pytest.fixture(scope="session")
+def shared_directory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """One directory for all workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if hasattr(request.config, "workerinput") else base
+
+
+def run_command(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    """``smallq-deploy`` with ``arguments``; asserts success, returns stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "smallq_deploy", *arguments],
+        env={**os.environ, **(env or {})},
+        cwd=cwd or CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def simulated_toolkit(shared_directory: Path) -> Path:
+    """The root of a simulated CANN 8.5.0 installation that no test changes."""
+    root = shared_directory / "toolkit"
+    with _once(shared_directory, "toolkit") as first:
+        if first:
+            from smallq_deploy.sandbox.create import create
+
+            create(root)
+    return root
+
+
+@pytest.fixture
+def fresh_toolkit(simulated_toolkit: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a simulated toolkit of the test's own: ``fresh_toolkit(cann_version="8.1.RC1")`` returns its root."""
+    count = 0
+
+    def make(**options: object) -> Path:
+        nonlocal count
+        from smallq_deploy.sandbox.create import create
+
+        count += 1
+        root = tmp_path / f"toolkit{count}"
+        create(root, **options)  # type: ignore[arg-type]
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def operator_package(simulated_toolkit: Path, shared_directory: Path) -> Path:
+    """The operator, built once from src_op/ against the shared simulated toolkit."""
+    target = shared_directory / "packages"
+    with _once(shared_directory, "package") as first:
+        if first:
+            target.mkdir()
+            home = shared_directory / "home"
+            home.mkdir()
+            recipes = simulated_toolkit / "cann-recipes-infer"
+            run_command(
+                *("build", "--cann", str(simulated_toolkit), "--recipes", str(recipes), "-o", str(target), "--json"),
+                env={"HOME": str(home), "XDG_DATA_HOME": str(home / "data")},
+            )
+    (package,) = target.glob("*.run")
+    return package
