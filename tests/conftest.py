@@ -1,6 +1,6 @@
 """What every test stands on: a home of its own, and one simulated toolkit and one built package a run.
 
-The expensive things (compiling the simulated toolkit, building the operator) are made once for all pytest-xdist workers,
+The expensive things (compiling the simulated toolkit, building the operator) are made once for all xdist workers,
 under a lock, and are read-only for tests; a test that changes a toolkit takes ``fresh_toolkit``.
 """
 
