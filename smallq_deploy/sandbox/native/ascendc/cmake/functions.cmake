@@ -1,0 +1,61 @@
+# Functions that the operators' CMakeLists.txt call, and the search for operators.
+
+# add_ops_compile_options(OP_NAME <OpType> [COMPUTE_UNIT <unit>...] OPTIONS <option>...): options of the kernel compiler.
+function(add_ops_compile_options)
+    cmake_parse_arguments(ARG "" "OP_NAME" "COMPUTE_UNIT;OPTIONS" ${ARGN})
+    if(ARG_COMPUTE_UNIT)
+        foreach(_unit ${ARG_COMPUTE_UNIT})
+            set_property(GLOBAL APPEND PROPERTY OPS_OPTIONS_${ARG_OP_NAME}_${_unit} ${ARG_OPTIONS})
+        endforeach()
+    else()
+        set_property(GLOBAL APPEND PROPERTY OPS_OPTIONS_${ARG_OP_NAME} ${ARG_OPTIONS})
+    endif()
+endfunction()
+
+# add_ops_tiling_keys(OP_NAME <OpType> TILING_KEYS <key>...): the simulated kernel holds every tiling key, so nothing is left out.
+function(add_ops_tiling_keys)
+endfunction()
+
+# add_opc_config(OP_NAME <OpType> CONFIG <word>,...): ccec_g keeps debug information, ccec_O0 turns optimisation off.
+function(add_opc_config)
+    cmake_parse_arguments(ARG "" "OP_NAME" "COMPUTE_UNIT;CONFIG" ${ARGN})
+    string(REPLACE "," ";" _words "${ARG_CONFIG}")
+    if(ccec_g IN_LIST _words)
+        add_ops_compile_options(OP_NAME ${ARG_OP_NAME} COMPUTE_UNIT ${ARG_COMPUTE_UNIT} OPTIONS -g)
+    endif()
+    if(ccec_O0 IN_LIST _words)
+        add_ops_compile_options(OP_NAME ${ARG_OP_NAME} COMPUTE_UNIT ${ARG_COMPUTE_UNIT} OPTIONS -O0)
+    endif()
+endfunction()
+
+# The operators of src/ that were asked for. A name that is not there is no error: it is simply not in the lists.
+function(find_operators NAMES DIRECTORIES)
+    file(GLOB _files ${CMAKE_SOURCE_DIR}/src/*/CMakeLists.txt)
+    list(SORT _files)
+    set(_names)
+    set(_directories)
+    string(TOUPPER "${ASCEND_OP_NAME}" _asked)
+    foreach(_file ${_files})
+        get_filename_component(_directory ${_file} DIRECTORY)
+        get_filename_component(_name ${_directory} NAME)
+        if(_asked STREQUAL "ALL" OR _asked STREQUAL "" OR _name IN_LIST ASCEND_OP_NAME)
+            list(APPEND _names ${_name})
+            list(APPEND _directories ${_directory})
+        endif()
+    endforeach()
+    set(${NAMES} ${_names} PARENT_SCOPE)
+    set(${DIRECTORIES} ${_directories} PARENT_SCOPE)
+endfunction()
+
+# OpType of an operator directory: vec_add_sample -> VecAddSample.
+function(op_type_of NAME OUT)
+    string(REPLACE "_" ";" _parts ${NAME})
+    set(_type "")
+    foreach(_part ${_parts})
+        string(SUBSTRING ${_part} 0 1 _first)
+        string(SUBSTRING ${_part} 1 -1 _rest)
+        string(TOUPPER ${_first} _first)
+        string(APPEND _type ${_first}${_rest})
+    endforeach()
+    set(${OUT} ${_type} PARENT_SCOPE)
+endfunction()
