@@ -1,0 +1,108 @@
+"""``build``: the operator package from source, against the toolkit of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smallq_deploy.base.errors import UsageError
+from smallq_deploy.base.versions import compute_unit
+from smallq_deploy.cli.options import PATH, Call, command, option
+from smallq_deploy.cli.render import Answer, Facts, Line
+from smallq_deploy.cli.session import Session
+
+if TYPE_CHECKING:
+    from smallq_deploy.operate.builder import BuildResult
+
+
+def chosen_unit(session: Session, soc: str | None) -> str:
+    """The compute unit to build for: --soc (a unit or a SoC name), else what the machine is.
+
+    Raises UsageError UNKNOWN_SOC, UNIT_NEEDED.
+    """
+    units = session.release.units
+    known = ", ".join(units)
+    if soc is not None:
+        unit = soc.lower() if soc.lower() in units else compute_unit(soc)
+        if not unit:
+            raise UsageError("UNKNOWN_SOC", f"{soc!r} is no SoC and no compute unit", hint=f"this release has: {known}")
+        return unit
+    if session.environment.unit:
+        return session.environment.unit
+    raise UsageError(
+        "UNIT_NEEDED",
+        "no NPU tells which chip to build for",
+        hint=f"name it, for example --soc {units[0] if units else 'ascend910b'}",
+    )
+
+
+def run_build(
+    session: Session, *, recipes: Path, unit: str, output: Path | None, sources: Path | None = None, keep: bool = False
+) -> BuildResult:
+    """Build with events shown; the place where `build` and `install` meet."""
+    from smallq_deploy.operate.builder import build as build_package
+
+    with session.call.events.step(f"build {session.release.operator} for {unit}"):
+        return build_package(
+            session.environment,
+            session.release,
+            recipes=recipes,
+            unit=unit,
+            output=output,
+            events=session.call.events,
+            vendor=session.vendor,
+            sources=sources,
+            keep_workspace=keep,
+        )
+
+
+@command("build", release=True, example="smallq-deploy build --recipes ~/cann-recipes-infer")
+@option("--recipes", type=PATH, metavar="DIR", help="A checkout of cann-recipes-infer. It is copied, not changed.")
+@option("--soc", metavar="NAME", help="Chip or compute unit, such as ascend910b. Default: the NPUs found.")
+@option("--output", "-o", type=PATH, metavar="DIR", help="Also copy the package to DIR.")
+@option(
+    "--sources",
+    type=PATH,
+    metavar="DIR",
+    help="The operator's source directory (op_host, op_kernel). Default: the one this tool comes with.",
+)
+@option("--keep-workspace", is_flag=True, help="Leave the private copy that was built in.")
+def build(
+    call: Call,
+    recipes: Path | None,
+    soc: str | None,
+    output: Path | None,
+    sources: Path | None,
+    keep_workspace: bool,
+) -> Answer:
+    """Build the operator package (.run) with the build.sh of a cann-recipes-infer checkout.
+
+    The package is opened and must hold this operator for this chip; an empty package is a failure even where build.sh
+    says success. It is kept, with its log and provenance, and `install` without a package finds it.
+    """
+    if recipes is None:
+        raise UsageError(
+            "MISSING_PARAMETER",
+            "build needs --recipes DIR",
+            hint="a checkout of cann-recipes-infer; SMALLQ_DEPLOY_RECIPES=DIR says it once for all commands",
+        )
+    session = Session(call, mutating=True)
+    assert session.toolkit is not None
+    unit = chosen_unit(session, soc)
+    result = run_build(session, recipes=recipes, unit=unit, output=output, sources=sources, keep=keep_workspace)
+    data = {"toolkit": session.toolkit.to_dict(), **result.to_dict()}
+    return Answer(
+        data,
+        [
+            Line(f"built {session.release.operator} for {unit} in {result.seconds:.1f} s"),
+            Facts(
+                [
+                    ("package", str(result.package)),
+                    ("vendor", result.run.vendor),
+                    ("operators", ", ".join(result.run.ops)),
+                    ("sha256", result.run.file_sha256),
+                    ("log", str(result.log)),
+                ]
+            ),
+        ],
+    )

@@ -1,0 +1,76 @@
+"""From a command's options to the objects of the lower layers: toolkit, release, store, environment.
+
+Modules of the lower layers are imported where they are used, so that a command pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from smallq_deploy.cli.options import Call
+
+if TYPE_CHECKING:
+    from smallq_deploy.machine.environment import Environment
+    from smallq_deploy.machine.toolkit import Discovery, Toolkit
+    from smallq_deploy.package.releases import Release
+    from smallq_deploy.store.paths import Store
+
+
+class Session:
+    """What one command works on. ``mutating`` commands refuse to guess between several toolkits."""
+
+    def __init__(self, call: Call, *, mutating: bool) -> None:
+        self.call = call
+        self.mutating = mutating
+
+    @cached_property
+    def discovery(self) -> Discovery:
+        """The toolkits of this machine."""
+        from smallq_deploy.machine.toolkit import discover
+
+        return discover(cann=self.call.cann, opp=self.call.opp)
+
+    @cached_property
+    def toolkit(self) -> Toolkit:
+        """The toolkit to work on. Raises NoToolkitError NO_TOOLKIT (3), UsageError SEVERAL_TOOLKITS (2)."""
+        from smallq_deploy.machine.toolkit import require_toolkit
+
+        toolkit = require_toolkit(self.discovery, mutating=self.mutating)
+        self.call.toolkit_line = f"CANN {toolkit.version}, {toolkit.home}"
+        if toolkit.remark:
+            self.call.toolkit_line = f"[{toolkit.remark}] {self.call.toolkit_line}"
+        for warning in (*self.discovery.warnings, *toolkit.warnings):
+            self.call.events.warning(warning)
+        if self.discovery.ambiguous:
+            self.call.events.warning(
+                f"several toolkits are here; {toolkit.home} was chosen: {self.discovery.why} (--cann names another)"
+            )
+        return toolkit
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Toolkit, devices and host. Raises as :attr:`toolkit` does."""
+        from smallq_deploy.machine.environment import detect_environment
+
+        assert self.toolkit is not None
+        return detect_environment(cann=self.call.cann, opp=self.call.opp)
+
+    @cached_property
+    def release(self) -> Release:
+        """The operator release: --release, or the one that comes with the tool."""
+        from smallq_deploy.package.releases import default_release, load_release
+
+        return load_release(self.call.release) if self.call.release is not None else default_release()
+
+    @property
+    def vendor(self) -> str:
+        """The vendor directory's name."""
+        return self.call.vendor or self.release.vendor
+
+    @cached_property
+    def store(self) -> Store:
+        """The generations beside the live directory."""
+        from smallq_deploy.store.paths import Store
+
+        return Store(self.toolkit.opp, self.vendor)
