@@ -7,23 +7,29 @@ fi
 _cann_home=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 _cann_root=$(dirname "$_cann_home")
 
-# $1 without the entries of another CANN below the same root (cann, cann-<version>, cann_<version>).
+# _cann_kept = $1 without the entries of another CANN below the same root (cann, cann-<version>, cann_<version>).
 _cann_strip() {
-    local entry kept=""
+    local entry
     local IFS=:
+    _cann_kept=""
     for entry in $1; do
         case "$entry" in
         "$_cann_root"/cann | "$_cann_root"/cann/* | "$_cann_root"/cann[-_]*) ;;
-        *) [ -z "$entry" ] || kept="$kept:$entry" ;;
+        *) [ -z "$entry" ] || _cann_kept="$_cann_kept:$entry" ;;
         esac
     done
-    printf '%s' "${kept#:}"
+    _cann_kept=${_cann_kept#:}
 }
 
-_cann_path=$(_cann_strip "$PATH")
-_cann_libraries=$(_cann_strip "$LD_LIBRARY_PATH")
-_cann_python=$(_cann_strip "$PYTHONPATH")
-_cann_cmake=$(_cann_strip "$CMAKE_PREFIX_PATH")
+# Unguarded, as in a real toolkit: a caller under "set -u" has to define these first.
+_cann_strip "$PATH"
+_cann_path=$_cann_kept
+_cann_strip "$LD_LIBRARY_PATH"
+_cann_libraries=$_cann_kept
+_cann_strip "$PYTHONPATH"
+_cann_python=$_cann_kept
+_cann_strip "$CMAKE_PREFIX_PATH"
+_cann_cmake=$_cann_kept
 
 export ASCEND_TOOLKIT_HOME=$_cann_home
 export ASCEND_HOME_PATH=$_cann_home
@@ -44,4 +50,4 @@ fi
 export LD_LIBRARY_PATH=$_cann_own${_cann_libraries:+:$_cann_libraries}
 
 unset -f _cann_strip
-unset _cann_home _cann_root _cann_path _cann_libraries _cann_python _cann_cmake _cann_driver _cann_own
+unset _cann_home _cann_root _cann_path _cann_libraries _cann_python _cann_cmake _cann_driver _cann_own _cann_kept

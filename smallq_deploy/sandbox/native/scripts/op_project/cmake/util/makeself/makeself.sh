@@ -58,8 +58,9 @@ fill ARCHIVEDIR "$(basename "$(cd "$directory" && pwd)")"
 fill FILESIZE "$size"
 fill USIZE "$(du -ks "$directory" | cut -f1)"
 fill DATE "$(LC_ALL=C date)"
-fill HELPHEADER "$help_text"
-# The help text may have changed the number of lines, so they are counted last.
+# An apostrophe would end the header's quoting.
+fill HELPHEADER "${help_text//\'/}"
+# The help text may have changed the number of lines, so these are counted last.
 fill SKIP "$(printf '%s\n' "$text" | wc -l | tr -d ' ')"
 
 printf '%s\n' "$text" >"$payload.head"
