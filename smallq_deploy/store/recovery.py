@@ -1,0 +1,136 @@
+"""Open transactions: seeing them without the lock, closing them with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smallq_deploy.base.errors import OpenTransactionError, access_error
+from smallq_deploy.base.events import Events
+from smallq_deploy.store import journal as journals
+from smallq_deploy.store import settle
+from smallq_deploy.store.generations import read_state
+from smallq_deploy.store.journal import read_journal
+from smallq_deploy.store.paths import ABSENT, Store
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What recovery did: ``outcome`` is ``completed`` (the decision to keep had been taken) or ``undone``."""
+
+    txid: str
+    action: str
+    phase: str
+    outcome: str
+    live: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "transaction": self.txid,
+            "action": self.action,
+            "phase": self.phase,
+            "outcome": self.outcome,
+            "live": self.live,
+        }
+
+
+@dataclass(frozen=True)
+class OpenTransaction:
+    """A journal on disk. ``running``: its process still holds the lock; False: it died, None: cannot be told."""
+
+    txid: str
+    action: str
+    phase: str
+    started: str
+    owner: Mapping[str, Any]
+    running: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "transaction": self.txid,
+            "action": self.action,
+            "phase": self.phase,
+            "started": self.started,
+            "owner": dict(self.owner),
+            "running": self.running,
+        }
+
+
+def open_transaction(store: Store) -> OpenTransaction | None:
+    """The open transaction, read without the lock. Raises as read_journal."""
+    found = read_journal(store)
+    if found is None:
+        return None
+    return OpenTransaction(found.txid, found.action, found.phase, found.started, found.owner, _lock_is_held(store))
+
+
+def refuse_open(store: Store) -> None:
+    """Raise OpenTransactionError OPEN_TRANSACTION when there is one (for reading commands that need a settled tree)."""
+    found = open_transaction(store)
+    if found is None:
+        return
+    if found.running:
+        message = f"another smallq-deploy ({found.action}, pid {found.owner.get('pid', '?')}) is changing {store.live}"
+        hint = "wait until it has ended"
+    else:
+        message = f"a {found.action} begun {found.started} was interrupted in phase '{found.phase}'"
+        hint = "run `smallq-deploy recover` (any install, rollback or uninstall does it too)"
+    raise OpenTransactionError("OPEN_TRANSACTION", message, hint=hint, details=found.to_dict())
+
+
+def _lock_is_held(store: Store) -> bool | None:
+    """Asks /proc/locks, because trying the lock could make a starting install believe that it is busy."""
+    try:
+        inode = (store.root / "lock").stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    return any(
+        " FLOCK " in line and line.split()[5].rpartition(":")[2] == str(inode) for line in lines if "->" not in line
+    )
+
+
+@contextmanager
+def session(
+    store: Store, *, wait_seconds: float = 0.0, events: Events | None = None
+) -> Iterator[RecoveryReport | None]:
+    """Lock the opp and recover what a dead run left; yields the recovery's report.
+
+    Every change happens inside. Raises ConflictError LOCK_BUSY, and what recovery raises.
+    """
+    with store.locked(wait_seconds=wait_seconds):
+        report = recover(store)
+        if report is not None and events is not None:
+            events.warning(
+                f"an interrupted {report.action} (phase '{report.phase}') was "
+                + ("completed" if report.outcome == "completed" else "undone: the state before it is live")
+            )
+        yield report
+
+
+def recover(store: Store) -> RecoveryReport | None:
+    """Close an open transaction and sweep what no transaction owns; the lock must be held. Idempotent.
+
+    Before the decision ``ok`` was written the old state comes back, after it the new one is completed.
+    Raises ConflictError RECOVERY_BLOCKED, InstallError JOURNAL_DAMAGED, and the typed form of an OSError.
+    """
+    try:
+        found = read_journal(store)
+        report = None
+        if found is not None:
+            target = Store(store.opp, found.vendor)
+            if found.phase == journals.OK:
+                settle.keep(target, found)
+            else:
+                reason = found.reason or f"interrupted in phase '{found.phase}'"
+                settle.undo(target, replace(found, reason=reason))
+            live = read_state(target).of(found.vendor).current or ABSENT
+            outcome = "completed" if found.phase == journals.OK else "undone"
+            report = RecoveryReport(found.txid, found.action, found.phase, outcome, live)
+        settle.sweep(store)
+        return report
+    except OSError as error:
+        raise access_error(error, f"recover {store.vendors}") from error
