@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,21 @@ _REINSTALL = "install the package again, or build it again when it comes out the
 
 
 def validate_vendor(
-    root: Path, *, operator: str, unit: str = "", arch: str = "", vendor: str = "", final: Path | None = None
+    root: Path,
+    *,
+    operator: str,
+    unit: str = "",
+    arch: str = "",
+    vendor: str = "",
+    final: Path | None = None,
+    symbols: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """Check the vendor directory ``root`` for ``operator``; an empty tuple means that nothing was found.
 
     ``unit`` and ``arch`` are what the machine needs ('' = whatever the tree has). ``final`` is where a staged tree will
-    live; without it the tree is taken to live at ``root``. Reads every library and kernel; changes nothing. Raises
+    live; without it the tree is taken to live at ``root``. ``symbols`` and ``files`` are what a release requires besides
+    (its ``required_symbols`` and ``files_for(...)``). Reads every library and kernel; changes nothing. Raises
     AccessError when the tree cannot be read.
     """
     try:
@@ -68,10 +77,16 @@ def validate_vendor(
         if tree.layout != "nested":
             units = (unit,) if unit else tree.units
             found += _operator(root, operator, units)
-            found += _library(root, operator)
+            found += _library(root, operator, symbols)
             found += _architecture(root, arch)
             for name in units:
                 found += _kernels(root, operator, name)
+            named = {finding.path for finding in found}
+            found += (
+                Finding("MISSING_FILE", "fail", f"{name} is missing, which the release requires", _REINSTALL, name)
+                for name in files
+                if name not in named and not (root / name).is_file()
+            )
         found += _links_and_modes(root)
         found += _set_env(root, final)
         found += _place(final or root)
@@ -119,7 +134,7 @@ def _operator(root: Path, operator: str, units: tuple[str, ...]) -> Iterator[Fin
             yield Finding("MISSING_OPERATOR", "fail", text, _REINSTALL, path)
 
 
-def _library(root: Path, operator: str) -> Iterator[Finding]:
+def _library(root: Path, operator: str, more: Sequence[str]) -> Iterator[Finding]:
     symbols = (f"aclnn{operator}GetWorkspaceSize", f"aclnn{operator}")
     header = f"op_api/include/aclnn_{snake_case(operator)}.h"
     if not (root / header).is_file():
@@ -137,7 +152,7 @@ def _library(root: Path, operator: str) -> Iterator[Finding]:
     except PackageError as error:
         yield Finding("BAD_ELF", "fail", error.message, _REINSTALL, API_LIBRARY)
         return
-    for symbol in symbols:
+    for symbol in dict.fromkeys((*symbols, *more)):
         if symbol not in exported:
             text = f"{API_LIBRARY} does not export {symbol}: another package was probably installed over this one"
             yield Finding("MISSING_SYMBOL", "fail", text, _REINSTALL, API_LIBRARY)
