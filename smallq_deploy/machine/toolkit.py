@@ -389,8 +389,11 @@ def _discover_around(search: _Search, environ: Mapping[str, str], root: Path) ->
         warnings.append(problem.message)
         problem = None
     for place, origin in _conventional_roots(environ, root):
+        before = len(search.candidates)
         for home in _homes_below(place):
             search.look(home, origin, quiet=True)
+        if len(search.candidates) == before:
+            search.candidates.append(Candidate(place, origin, False, "no CANN toolkit there"))
     if named is not None:
         return _answer(search, named, f"{named_by} names it", warnings=tuple(warnings))
     if problem is not None:
