@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.machine.devices import Devices, detect_devices, unit_of
+from smallq_deploy.machine.devices import Devices, detect_devices
 from smallq_deploy.machine.toolkit import Discovery, Toolkit, discover
 
 
@@ -54,12 +54,6 @@ class Environment:
             "host_arch": self.host_arch,
             "python": self.python,
         }
-
-
-def compute_unit_for(text: str, toolkit: Toolkit | None) -> str:
-    """The compute unit a user means by ``ascend910b``, ``Ascend910B3`` or ``910B3``; the text itself when unknown."""
-    unit = unit_of(text if text.startswith("Ascend") else f"Ascend{text}", toolkit) if text[:1].isupper() else ""
-    return unit or (unit_of(f"Ascend{text}", toolkit) if text[:1].isdigit() else "") or text.lower()
 
 
 def detect_environment(

@@ -165,6 +165,8 @@ _RANGES: tuple[tuple[range, str, str], ...] = (
 
 def explain(number: int) -> Code:
     """The meaning of a non-zero status; for an unknown number the meaning of its range."""
+    if number < 0:
+        return Code(number, "NO_RESULT", "the call gave nothing back", _LOG_HINT, "fail")
     known = CODES.get(number)
     if known is not None:
         return known

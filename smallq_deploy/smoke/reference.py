@@ -13,7 +13,8 @@ from smallq_deploy.smoke.cases import Case, from_half
 def attention(case: Case, q: bytes, k: bytes, v: bytes) -> list[float]:
     """softmax(q k^T / sqrt(head_dim)) v of each head in float64, from fp16 data.
 
-    Returns the rows of [num_heads, q_len, v_head_dim] one after the other. Sums by math.fsum, so that the reference's own error is that of one rounding a sum.
+    Returns the rows of [num_heads, q_len, v_head_dim] one after the other. Sums by math.fsum, so that the reference's
+    own error is that of one rounding a sum.
     """
     scale = 1.0 / math.sqrt(case.head_dim)
     q_rows, k_rows, v_rows = _rows(q, case.head_dim), _rows(k, case.head_dim), _rows(v, case.v_head_dim)
