@@ -125,7 +125,8 @@ def _line(store: Store, journal: Journal, result: str, live: int) -> dict[str, A
         "live": live,
         "adopted": journal.old if journal.adopt and result == "ok" else None,
         "method": journal.method,
-        "smoke": {key: smoke[key] for key in ("verdict", "code", "code_name", "message") if key in smoke} or None,
+        "smoke": {key: smoke[key] for key in ("verdict", "reason", "code", "code_name", "message") if key in smoke}
+        or None,
         "reason": journal.reason,
         "user": journal.owner.get("user", ""),
         "host": journal.owner.get("host", ""),

@@ -1,0 +1,305 @@
+"""Every check before a change, all failures at once. Looking changes nothing and needs no lock."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smallq_deploy.base.errors import (
+    AccessError,
+    ConflictError,
+    IncompatibleError,
+    InstallError,
+    NoToolkitError,
+    PackageError,
+    SmallqError,
+    UsageError,
+)
+from smallq_deploy.base.fsops import tree_size
+from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
+from smallq_deploy.store.live import LiveState, live_exists, observe_live
+from smallq_deploy.store.paths import Store
+
+if TYPE_CHECKING:
+    from smallq_deploy.machine.environment import Environment
+    from smallq_deploy.operate.planner import InstallOptions
+    from smallq_deploy.package.releases import Release
+    from smallq_deploy.package.runfile import RunFile
+    from smallq_deploy.package.vendortree import VendorTree
+
+_SLACK = 1 << 20  # bytes for records, journal and directories
+_BLOCK = 4096
+_ST_RDONLY = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen on the machine; :func:`check` judges it. Sizes in bytes."""
+
+    live: LiveState
+    tree: VendorTree
+    config: ConfigIni
+    others: dict[str, frozenset[str]] = field(default_factory=dict)
+    builtin_ops: frozenset[str] = frozenset()
+    free_bytes: int = 0
+    free_inodes: int = 0
+    space_needed: int = 0
+    inodes_needed: int = 0
+    mounted: bool = False
+    blocked: tuple[SmallqError, ...] = ()  # directories that cannot be written
+    users: tuple[tuple[int, str], ...] = ()  # (pid, name) of processes that have the old libraries mapped
+
+
+def gather_facts(store: Store, run: RunFile) -> Facts:
+    """Look at everything that :func:`check` needs.
+
+    Raises ConflictError VENDORS_IS_LINK, LIVE_NOT_A_DIRECTORY, CONFIG_NOT_A_FILE, NoToolkitError NO_OPP, InstallError
+    STORE_DAMAGED, and the typed form of an OSError.
+    """
+    from smallq_deploy.package.vendortree import inspect_vendor, ops_of_vendor, other_vendors
+
+    check_place(store)
+    live = observe_live(store)
+    existing = _existing(store.vendors)
+    volume = os.statvfs(existing)
+    packed = run.path.stat().st_size if run.path.exists() else 0
+    sizes = [-(-max(member.size, 1) // _BLOCK) * _BLOCK for member in run.members]
+    old = tree_size(store.live) if live.exists else 0
+    return Facts(
+        live,
+        inspect_vendor(store.live),
+        read_config(store),
+        other_vendors(store.vendors, without=store.vendor) if store.vendors.is_dir() else {},
+        ops_of_vendor(store.opp / "built-in"),
+        volume.f_bavail * volume.f_frsize,
+        volume.f_favail,
+        sum(sizes) + packed + old + _SLACK,
+        len(sizes) + 20,
+        os.path.ismount(store.live),
+        tuple(unwritable(store)),
+        processes_using(store.live) if live.exists else (),
+    )
+
+
+def check_place(store: Store) -> None:
+    """Is this an opp directory whose vendors directory we may work in?"""
+    if not store.opp.is_dir():
+        raise NoToolkitError("NO_OPP", f"there is no opp directory {store.opp}", hint="see `smallq-deploy detect`")
+    if store.vendors.is_symlink():
+        raise ConflictError(
+            "VENDORS_IS_LINK",
+            f"{store.vendors} is a link to {os.readlink(store.vendors)}",
+            hint="name the opp directory that really holds the vendors directory with --opp",
+        )
+    if store.vendors.exists() and not store.vendors.is_dir():
+        raise ConflictError("VENDORS_NOT_A_DIRECTORY", f"{store.vendors} is no directory", hint="move it away")
+    live_exists(store)
+
+
+def check(
+    facts: Facts, environment: Environment, release: Release, store: Store, run: RunFile, options: InstallOptions
+) -> tuple[tuple[SmallqError, ...], tuple[str, ...]]:
+    """(problems, warnings), every one of them; the first problem decides the exit status."""
+    warnings: list[str] = list(environment.warnings)
+    problems = [
+        *_package(release, store, run),
+        *_machine(environment, release, run, options, warnings),
+        *facts.blocked,
+        *_room(facts, store),
+        *_vendors(facts, release, store, run, options, warnings),
+    ]
+    if facts.tree.layout in ("nested", "both"):
+        warnings.append(f"{store.live} has the nested layout of a hand-made install; the new tree is flat")
+    for note in facts.config.problems:
+        warnings.append(f"{store.config_ini}: {note}; it is rewritten in the form every reader of CANN accepts")
+    if facts.live.kind == "changed" and facts.live.generation is not None:
+        warnings.append(
+            f"{store.live} was changed since generation {facts.live.generation.number} was installed "
+            f"({len(facts.live.differences)} differences); it is kept as a generation of its own"
+        )
+    if facts.users:
+        names = ", ".join(f"{name} (pid {pid})" for pid, name in facts.users[:5])
+        more = f" and {len(facts.users) - 5} more" if len(facts.users) > 5 else ""
+        warnings.append(f"running with the present libraries, until restarted: {names}{more}")
+    return tuple(problems), tuple(dict.fromkeys(warnings))
+
+
+def _package(release: Release, store: Store, run: RunFile) -> Iterator[SmallqError]:
+    if release.operator not in run.ops:
+        yield PackageError(
+            "MISSING_OPERATOR",
+            f"{run.path.name} does not contain {release.operator} (it has {', '.join(sorted(run.ops)) or 'nothing'})",
+            hint="build the package with this operator, see `smallq-deploy build --help`",
+        )
+    if run.vendor != store.vendor:
+        yield UsageError(
+            "VENDOR_MISMATCH",
+            f"{run.path.name} is for vendor {run.vendor}, not {store.vendor}",
+            hint=f"say --vendor {run.vendor}, or build the package with that vendor name",
+        )
+
+
+def _machine(
+    environment: Environment, release: Release, run: RunFile, options: InstallOptions, warnings: list[str]
+) -> Iterator[SmallqError]:
+    toolkit = environment.toolkit
+    if toolkit is None:
+        yield NoToolkitError("NO_TOOLKIT", "no usable CANN toolkit was found", hint="see `smallq-deploy detect`")
+        return
+    if run.arch and toolkit.arch and run.arch != toolkit.arch:
+        yield IncompatibleError(
+            "WRONG_ARCH",
+            f"the package is for {run.arch}, the toolkit {toolkit.home} for {toolkit.arch}",
+            hint="build the package on such a machine, or choose the toolkit with --cann",
+        )
+    elif environment.host_arch != toolkit.arch and not options.no_smoke:
+        yield IncompatibleError(
+            "HOST_ARCH",
+            f"no smoke test is possible: this host is {environment.host_arch}, toolkit and package are for {toolkit.arch}",
+            hint="add --no-smoke; the generation is then marked unproven",
+        )
+    unit = options.unit or environment.unit
+    if unit and unit not in run.units:
+        yield IncompatibleError(
+            "WRONG_UNIT",
+            f"the package is for {', '.join(run.units) or 'no compute unit'}, the devices here are {unit}",
+            hint=f"build it for this machine: smallq-deploy build --soc {unit}",
+        )
+    elif not unit:
+        warnings.append("the compute unit of this machine is unknown (no device found); the package's was not compared")
+    if options.allow_untested:
+        warnings.append("--allow-untested: version refusals are lifted, and the generation records it")
+        return
+    reason = release.cann.rejects(toolkit.version)
+    if reason:
+        yield IncompatibleError(
+            "CANN_VERSION",
+            f"{release.name} {release.version} needs CANN {release.cann}: {reason}",
+            hint="choose another toolkit with --cann, or accept the risk with --allow-untested",
+        )
+    if unit and unit in run.units and unit not in release.units:
+        yield IncompatibleError(
+            "UNTESTED_UNIT",
+            f"{release.name} {release.version} was not released for {unit} (only {', '.join(release.units)})",
+            hint="accept the risk with --allow-untested",
+        )
+
+
+def _room(facts: Facts, store: Store) -> Iterator[SmallqError]:
+    if facts.mounted:
+        yield ConflictError(
+            "LIVE_IS_MOUNT",
+            f"{store.live} is a mount point, it cannot be switched",
+            hint="mount the vendors directory instead, or install inside that mount's own opp",
+        )
+    if facts.space_needed > facts.free_bytes:
+        yield InstallError(
+            "NO_SPACE",
+            f"{store.vendors} needs {_mib(facts.space_needed)} MiB free (old, new and staging tree), "
+            f"it has {_mib(facts.free_bytes)} MiB",
+            hint="free space on that file system and run the command again",
+            details={"needed": facts.space_needed, "free": facts.free_bytes},
+        )
+    # Some file systems (btrfs) have no inode table and answer 0.
+    if 0 < facts.free_inodes < facts.inodes_needed:
+        yield InstallError(
+            "NO_SPACE",
+            f"{store.vendors} has {facts.free_inodes} inodes free, {facts.inodes_needed} are needed",
+            hint="remove files on that file system and run the command again",
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f}"
+
+
+def _vendors(
+    facts: Facts, release: Release, store: Store, run: RunFile, options: InstallOptions, warnings: list[str]
+) -> Iterator[SmallqError]:
+    lost = sorted(set(facts.tree.ops) - set(run.ops))
+    if lost and options.drop_foreign:
+        warnings.append(f"operators that the new package does not have and that go: {', '.join(lost)} (--drop-foreign)")
+    elif lost:
+        yield ConflictError(
+            "FOREIGN_OPERATORS",
+            f"{store.live} holds {', '.join(lost)}, which {run.path.name} does not have: it would be lost",
+            hint="build all operators into one package, or build this one with a vendor name of its own; "
+            "--drop-foreign lets them go",
+            details={"operators": lost},
+        )
+    order = after_order(facts.config, store.vendor, options.priority_first)
+    for name in order:
+        same = sorted(facts.others.get(name, frozenset()) & set(run.ops))
+        if not same:
+            continue
+        if order.index(name) > order.index(store.vendor):
+            warnings.append(f"{', '.join(same)} is also in vendor {name}; {store.vendor} comes first and wins")
+        elif options.allow_shadowed:
+            warnings.append(f"{', '.join(same)} of vendor {name} comes first and is used (--allow-shadowed)")
+        else:
+            yield ConflictError(
+                "SHADOWED",
+                f"vendor {name} also has {', '.join(same)} and comes first in {store.config_ini}: CANN would use that",
+                hint="--priority first puts this one in front; --allow-shadowed leaves it behind",
+                details={"vendor": name, "operators": same, "order": list(order)},
+            )
+    builtin = sorted(facts.builtin_ops & set(run.ops))
+    if builtin:
+        warnings.append(f"{', '.join(builtin)} is also built into CANN; the custom one wins")
+
+
+def after_order(config: ConfigIni, vendor: str, first: bool) -> tuple[str, ...]:
+    """The vendors in the order CANN will try them after the install."""
+    from smallq_deploy.store.configini import parse
+
+    return parse(with_vendor(config, vendor, listed=True, first=first) or "").names
+
+
+def unwritable(store: Store) -> Iterator[SmallqError]:
+    """One error for each directory that must be written and cannot be."""
+    places = [_existing(store.vendors), store.live, store.root, store.generations, store.root / "staging"]
+    for place in places:
+        if not os.path.isdir(place) or os.access(place, os.W_OK | os.X_OK | os.R_OK):
+            continue
+        if os.statvfs(place).f_flag & _ST_RDONLY:
+            yield AccessError(
+                "READ_ONLY",
+                f"{place} is on a read-only file system",
+                hint="remount it read-write, or choose another --opp",
+                details={"path": str(place)},
+            )
+            return
+        owner = place.stat().st_uid
+        yield AccessError(
+            "NO_PERMISSION",
+            f"no permission to change {place} (it belongs to uid {owner}, you are uid {os.geteuid()})",
+            hint="run as its owner or as root",
+            details={"path": str(place)},
+        )
+
+
+def processes_using(directory: Path) -> tuple[tuple[int, str], ...]:
+    """(pid, name) of every process we may look at that has a file below ``directory`` mapped."""
+    needle = f" {directory}/"
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/maps", encoding="utf-8", errors="replace") as stream:
+                if any(needle in line for line in stream):
+                    comm = Path(f"/proc/{name}/comm").read_text(errors="replace").strip()
+                    found.append((int(name), re.sub(r"[^\x20-\x7e]", "?", comm)))
+        except OSError:
+            continue  # ended meanwhile, or somebody else's
+    return tuple(sorted(found))
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
