@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// Masks, operand descriptions and the lanes of one repeat: what every vector instruction is made of.
+//
+// A repeat works on 256 bytes of the widest operand: 64 lanes with an fp32 operand, 128 with fp16 only. A narrower
+// operand then uses only as many blocks as its lanes need (4 blocks of fp16 for 64 lanes). Lanes are computed in fp32.
+// Repeats run one after the other, so an instruction whose destination is read again by a later repeat accumulates.
+#ifndef SMALLQ_EMU_LANES_H_
+#define SMALLQ_EMU_LANES_H_
+
+#include <cstring>
+
+#include "core.h"
+#include "half.h"
+#include "tensor.h"
+
+namespace emu {
+
+struct Mask {
+    uint64_t bits[2];
+};
+
+constexpr Mask kFullMask = {{~uint64_t{0}, ~uint64_t{0}}};
+
+inline Mask MaskOfCount(uint64_t count) {
+    if (count >= 128) {
+        return kFullMask;
+    }
+    const uint64_t low = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    const uint64_t high = count > 64 ? (uint64_t{1} << (count - 64)) - 1 : 0;
+    return Mask{{low, high}};
+}
+
+inline bool CoversAll(const uint64_t mask[2], uint32_t lanes) {
+    return mask[0] == ~uint64_t{0} && (lanes == 64 || mask[1] == ~uint64_t{0});
+}
+
+inline bool IsActive(const uint64_t mask[2], uint32_t lane) { return ((mask[lane >> 6] >> (lane & 63)) & 1u) != 0; }
+
+// Highest active lane plus one; 0 when none is.
+inline uint32_t ActiveEnd(const uint64_t mask[2], uint32_t lanes) {
+    if (lanes > 64 && mask[1] != 0) {
+        return 128 - static_cast<uint32_t>(__builtin_clzll(mask[1]));
+    }
+    return mask[0] == 0 ? 0 : 64 - static_cast<uint32_t>(__builtin_clzll(mask[0]));
+}
+
+// How often an instruction runs and on which lanes.
+struct Iteration {
+    uint32_t repeats;
+    Mask mask;
+    Mask tail;  // lanes of the last repeat
+};
+
+// Level 0 calls set the mask register unless isSetMask is false, then they use what it holds.
+template <bool isSetMask>
+Iteration Repeats(uint32_t repeats, const Mask& mask) {
+    uint64_t* reg = Here().maskRegister;
+    if (isSetMask) {
+        reg[0] = mask.bits[0];
+        reg[1] = mask.bits[1];
+    }
+    const Mask used = {{reg[0], reg[1]}};
+    return Iteration{repeats, used, used};
+}
+
+// Raises MASK_RANGE for a prefix count the instruction cannot have; the check needs the count, which events do not
+// carry.
+inline Mask CheckedCount(const char* api, uint64_t count, uint32_t lanes, bool used, Where at) {
+    if (used && count > lanes) {
+        Raise(SIM_FINDING, "MASK_RANGE", api, Here().Block(), at, "mask %llu is more than the %u lanes of a repeat",
+              static_cast<unsigned long long>(count), lanes);
+    }
+    return MaskOfCount(count);
+}
+
+// Calls with an element count run in counter mode and leave the mask register at all ones (8.1 implementation).
+inline Iteration Elements(int64_t count, uint32_t lanes) {
+    uint64_t* reg = Here().maskRegister;
+    reg[0] = reg[1] = ~uint64_t{0};
+    if (count <= 0) {
+        return Iteration{0, kFullMask, kFullMask};
+    }
+    const uint32_t repeats = static_cast<uint32_t>((count + lanes - 1) / lanes);
+    const uint64_t rest = static_cast<uint64_t>(count) - uint64_t{repeats - 1} * lanes;
+    return Iteration{repeats, kFullMask, MaskOfCount(rest)};
+}
+
+// An operand whose elements follow the lanes. Strides in 32-byte blocks.
+template <typename T>
+UbOperand LaneOperand(const char* name, const AscendC::LocalTensor<T>& tensor, uint32_t lanes, uint32_t blockStride,
+                      uint32_t repeatStride) {
+    return UbOperand{name,
+                     tensor.SimAddress(),
+                     tensor.SimEnd(),
+                     lanes,
+                     static_cast<uint32_t>(sizeof(T)),
+                     blockStride * kBlockBytes,
+                     repeatStride * kBlockBytes,
+                     true,
+                     true};
+}
+
+inline VectorEvent Describe(const char* api, Shape shape, uint32_t lanes, const Iteration& iteration, Where at) {
+    VectorEvent event{};
+    event.api = api;
+    event.shape = shape;
+    event.lanes = lanes;
+    event.repeats = iteration.repeats;
+    event.mask[0] = iteration.mask.bits[0];
+    event.mask[1] = iteration.mask.bits[1];
+    event.tail[0] = iteration.tail.bits[0];
+    event.tail[1] = iteration.tail.bits[1];
+    event.at = at;
+    return event;
+}
+
+// ----- lanes of one repeat -----
+
+// Loads the blocks that hold the first `used` lanes, and no byte beyond them.
+template <typename T, int kLanes>
+inline void LoadLanes(const uint8_t* from, uint32_t blockStride, uint32_t used, float* to) {
+    static_assert(std::is_same<T, float>::value || std::is_same<T, half>::value, "arithmetic is on half and float");
+    constexpr uint32_t kPerBlock = static_cast<uint32_t>(kBlockBytes / sizeof(T));
+    if (blockStride == kBlockBytes && used == kLanes) {
+        if constexpr (std::is_same<T, float>::value) {
+            std::memcpy(to, from, sizeof(float) * kLanes);
+        } else {
+            HalfRowToFloat(from, to, kLanes);
+        }
+        return;
+    }
+    for (uint32_t block = 0; block * kPerBlock < used; ++block) {
+        const uint8_t* row = from + static_cast<size_t>(block) * blockStride;
+        if constexpr (std::is_same<T, float>::value) {
+            std::memcpy(to + block * kPerBlock, row, kBlockBytes);
+        } else {
+            HalfRowToFloat(row, to + block * kPerBlock, kPerBlock);
+        }
+    }
+}
+
+// Bytes of a lane's element in its operand, from the start of the repeat.
+template <typename T>
+inline size_t LaneOffset(int lane, uint32_t blockStride) {
+    constexpr int kPerBlock = static_cast<int>(kBlockBytes / sizeof(T));
+    return static_cast<size_t>(lane / kPerBlock) * blockStride + static_cast<size_t>(lane % kPerBlock) * sizeof(T);
+}
+
+// Writes lanes already in the destination's type.
+template <typename T, int kLanes>
+inline void StoreTyped(uint8_t* to, uint32_t blockStride, const T* from, const uint64_t mask[2], bool all) {
+    constexpr int kPerBlock = static_cast<int>(kBlockBytes / sizeof(T));
+    if (all && blockStride == kBlockBytes) {
+        std::memcpy(to, from, sizeof(T) * kLanes);
+        return;
+    }
+    if (all) {
+        for (int block = 0; block < kLanes / kPerBlock; ++block) {
+            std::memcpy(to + static_cast<size_t>(block) * blockStride, from + block * kPerBlock, kBlockBytes);
+        }
+        return;
+    }
+    for (int lane = 0; lane < kLanes; ++lane) {
+        if (IsActive(mask, static_cast<uint32_t>(lane))) {
+            std::memcpy(to + LaneOffset<T>(lane, blockStride), from + lane, sizeof(T));
+        }
+    }
+}
+
+template <typename T, int kLanes>
+inline void StoreLanes(uint8_t* to, uint32_t blockStride, const float* from, const uint64_t mask[2], bool all) {
+    if constexpr (std::is_same<T, float>::value) {
+        StoreTyped<T, kLanes>(to, blockStride, from, mask, all);
+    } else {
+        half rounded[kLanes];
+        for (int lane = 0; lane < kLanes; ++lane) {
+            rounded[lane].bits = FloatToHalf(from[lane]);
+        }
+        StoreTyped<T, kLanes>(to, blockStride, rounded, mask, all);
+    }
+}
+
+// True if no byte an operand reads in the whole instruction lies in what the destination writes (generous bounds).
+inline bool Apart(const UbOperand& a, const UbOperand& b, const VectorEvent& event) {
+    const auto last = [&event](const UbOperand& op) {
+        return op.address + (event.repeats - 1) * op.repeatStride + 7 * op.blockStride + kBlockBytes;
+    };
+    return last(a) <= b.address || last(b) <= a.address;
+}
+
+// Runs op(destination lanes, source lanes ...) for every repeat of an instruction that has been described and checked.
+template <typename D, typename S, int kLanes, int kSources, class Op>
+void RunLanes(const VectorEvent& event, Op op) {
+    Core& core = Here();
+    const UbOperand& dst = event.operands[0];
+    float result[kLanes] = {};
+    float source[2][kLanes] = {};
+    bool held[2] = {false, false};  // a source that stays put is loaded once
+    for (uint32_t repeat = 0; repeat < event.repeats; ++repeat) {
+        const uint64_t* mask = repeat + 1 == event.repeats ? event.tail : event.mask;
+        const uint32_t used = ActiveEnd(mask, kLanes);
+        for (int i = 0; i < kSources; ++i) {
+            const UbOperand& src = event.operands[i + 1];
+            if (!held[i]) {
+                LoadLanes<S, kLanes>(core.Ub(src.address + repeat * src.repeatStride), src.blockStride, used,
+                                     source[i]);
+                held[i] = repeat == 0 && src.repeatStride == 0 && event.repeats > 1 && Apart(src, dst, event);
+            }
+        }
+        uint8_t* to = core.Ub(dst.address + repeat * dst.repeatStride);
+        if (event.accumulates) {
+            LoadLanes<D, kLanes>(to, dst.blockStride, used, result);
+        }
+        op(result, source[0], source[1]);
+        StoreLanes<D, kLanes>(to, dst.blockStride, result, mask, CoversAll(mask, kLanes));
+    }
+}
+
+}  // namespace emu
+
+#endif  // SMALLQ_EMU_LANES_H_

@@ -1,0 +1,174 @@
+"""Compile tiny kernels against the Ascend C emulator and launch them through its C interface (native/common/sim_launch.h).
+
+A kernel is a piece of C++ as it would stand in an ``op_kernel`` file; tensors are numpy arrays that play device memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NATIVE = Path(__file__).resolve().parents[2] / "smallq_deploy" / "sandbox" / "native"
+INCLUDE = NATIVE / "emulator" / "include"
+LAUNCH_SYMBOL = "smallq_sim_kernel_launch"
+
+SIM_OK, SIM_FINDING, SIM_HANG, SIM_BAD_LAUNCH = 0, 1, 2, 3
+UB_BYTES = 196352  # what an Ascend 910B3 leaves to a kernel
+VECTOR_CORES = 40
+
+# As the sandbox's kernel compiler calls g++ (contract of the simulated toolkit); warnings are errors here only.
+COMPILE_FLAGS = (
+    "-std=c++17", "-O2", "-fPIC", "-shared", "-fno-fast-math", "-ffp-contract=off", "-fvisibility=hidden",
+    "-Wall", "-Wextra", "-Werror",
+)  # fmt: skip
+
+
+class GmRegion(ctypes.Structure):
+    """SimGmRegion."""
+
+    _fields_ = [("base", ctypes.c_uint64), ("size", ctypes.c_uint64), ("shadow", ctypes.c_void_p)]  # noqa: RUF012
+
+
+class SimLaunch(ctypes.Structure):
+    """SimLaunch, field by field."""
+
+    _fields_ = [  # noqa: RUF012
+        ("abi", ctypes.c_uint32),
+        ("blockDim", ctypes.c_uint32),
+        ("tilingKey", ctypes.c_uint64),
+        ("tilingData", ctypes.c_void_p),
+        ("tilingSize", ctypes.c_uint64),
+        ("gmArgs", ctypes.POINTER(ctypes.c_uint64)),
+        ("gmArgCount", ctypes.c_uint32),
+        ("workspace", ctypes.c_uint64),
+        ("regions", ctypes.POINTER(GmRegion)),
+        ("regionCount", ctypes.c_uint32),
+        ("coreNumAiv", ctypes.c_uint32),
+        ("ubSize", ctypes.c_uint64),
+        ("threads", ctypes.c_uint32),
+        ("strict", ctypes.c_uint32),
+        ("message", ctypes.c_char_p),
+        ("messageCapacity", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("report", ctypes.c_void_p),
+    ]
+
+
+@dataclass
+class Gm:
+    """One device allocation: its bytes and, for each, whether it was ever written."""
+
+    array: npt.NDArray[Any]
+    written: bool = True
+    shadow: npt.NDArray[np.uint8] = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.array.flags["C_CONTIGUOUS"]
+        self.shadow = np.full(max(self.array.nbytes, 1), 1 if self.written else 0, dtype=np.uint8)
+
+
+def unwritten(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> Gm:
+    """An output: memory nobody has written yet, filled with a pattern that is easy to recognise."""
+    array = np.empty(shape, dtype=dtype)
+    array.view(np.uint8)[...] = 0xA5
+    return Gm(array, written=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a launch returned."""
+
+    status: int
+    message: str
+
+    @property
+    def codes(self) -> list[str]:
+        """Codes of the findings, in the order reported."""
+        return [line.split(":", 1)[0] for line in self.message.splitlines()]
+
+
+class Kernel:
+    """A compiled kernel object."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._launch = getattr(ctypes.CDLL(str(path)), LAUNCH_SYMBOL)
+        self._launch.restype = ctypes.c_int
+        self._launch.argtypes = [ctypes.POINTER(SimLaunch)]
+
+    def run(
+        self,
+        tensors: Sequence[Gm],
+        *,
+        block_dim: int = 1,
+        tiling: bytes = b"",
+        tiling_key: int = 0,
+        workspace: Gm | None = None,
+        strict: bool = True,
+        threads: int = 1,
+        cores: int = VECTOR_CORES,
+        ub_bytes: int = UB_BYTES,
+        abi: int = 1,
+    ) -> Result:
+        """Launch on ``tensors`` (inputs, then outputs). Arrays are changed in place."""
+        live = [*tensors, *([workspace] if workspace is not None else [])]
+        ordered = sorted(live, key=lambda gm: gm.array.ctypes.data)
+        regions = (GmRegion * max(len(live), 1))(
+            *(GmRegion(gm.array.ctypes.data, gm.array.nbytes, gm.shadow.ctypes.data) for gm in ordered)
+        )
+        arguments = (ctypes.c_uint64 * max(len(tensors), 1))(*(gm.array.ctypes.data for gm in tensors))
+        tiling_bytes = ctypes.create_string_buffer(tiling, max(len(tiling), 1))
+        message = ctypes.create_string_buffer(4096)
+        launch = SimLaunch(
+            abi=abi,
+            blockDim=block_dim,
+            tilingKey=tiling_key,
+            tilingData=ctypes.addressof(tiling_bytes),
+            tilingSize=len(tiling),
+            gmArgs=arguments,
+            gmArgCount=len(tensors),
+            workspace=workspace.array.ctypes.data if workspace is not None else 0,
+            regions=regions,
+            regionCount=len(live),
+            coreNumAiv=cores,
+            ubSize=ub_bytes,
+            threads=threads,
+            strict=1 if strict else 0,
+            message=ctypes.cast(message, ctypes.c_char_p),
+            messageCapacity=len(message),
+        )
+        status = self._launch(ctypes.byref(launch))
+        return Result(status, message.value.decode())
+
+
+def compile_kernel(source: str, entry: str, directory: Path, include: Sequence[Path] = ()) -> Kernel:
+    """Compile ``source`` (kernel code that defines ``entry``) into ``directory``; reuses an equal compilation there.
+
+    Raises AssertionError with the compiler's text when it does not compile.
+    """
+    unit = f'{source}\n#include "sim_kernel_entry.h"\nSIM_EXPORT_KERNEL({entry})\n'
+    digest = hashlib.sha256(unit.encode())
+    for header in sorted(INCLUDE.rglob("*.h")):
+        digest.update(header.read_bytes())
+    path = directory / f"{entry}_{digest.hexdigest()[:16]}.o"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        unit_file = path.with_suffix(".cpp")
+        unit_file.write_text(unit)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        includes = [f"-I{folder}" for folder in (*include, INCLUDE)]
+        command = [shutil.which("g++") or "g++", *COMPILE_FLAGS, *includes, str(unit_file), "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, f"{entry} does not compile:\n{done.stderr[:4000]}"
+        partial.replace(path)
+    return Kernel(path)
