@@ -92,7 +92,7 @@ def install(plan: Plan, *, smoke: Smoke, events: Events | None = None, method: s
 
 def _stage(plan: Plan, area: Staging, events: Events) -> Draft:
     """Make the tree that is to become live, from a private copy of the package, and check it."""
-    from smallq_deploy.package import runfile, validate, vendortree
+    from smallq_deploy.package import runfile, vendortree
 
     store, run, options, toolkit = plan.store, plan.run, plan.options, plan.environment.toolkit
     with events.step("copy and check the package"):
@@ -109,27 +109,10 @@ def _stage(plan: Plan, area: Staging, events: Events) -> Draft:
         if vendortree.flatten(area.tree):
             events.note("the package had the nested layout; it is flat now")
         vendortree.normalise(area.tree, final=store.live)
-        findings = validate.validate_vendor(
-            area.tree,
-            operator=plan.release.operator,
-            unit=options.unit or plan.environment.unit,
-            arch=run.arch,
-            vendor=store.vendor,
-            final=store.live,
-        )
-        for finding in findings:
-            if finding.severity != "fail":
-                events.warning(f"{finding.path or area.tree.name}: {finding.message}")
-        raise_problems(
-            [
-                PackageError("BAD_TREE", finding.message, hint=finding.hint, details=finding.to_dict())
-                for finding in findings
-                if finding.severity == "fail"
-            ]
-        )
+        _check_tree(plan, run, area.tree, events)
     return Draft(
         "installed",
-        f"{plan.release.name} {plan.release.version}",
+        plan.release.id,
         plan.run.path.name,
         run.file_sha256,
         str(toolkit.version) if toolkit else "",
@@ -139,6 +122,32 @@ def _stage(plan: Plan, area: Staging, events: Events) -> Draft:
         run.arch,
         options.recorded,
     )
+
+
+def _check_tree(plan: Plan, run: RunFile, tree: Path, events: Events) -> None:
+    """The static checks of a staged tree, all failures at once (PackageError BAD_TREE)."""
+    from smallq_deploy.package.elf import read_elf
+    from smallq_deploy.package.validate import validate_vendor
+    from smallq_deploy.package.vendortree import API_LIBRARY
+
+    release, unit = plan.release, plan.options.unit or plan.environment.unit
+    findings = validate_vendor(
+        tree, operator=release.operator, unit=unit, arch=run.arch, vendor=plan.store.vendor, final=plan.store.live
+    )
+    problems = []
+    for finding in findings:
+        if finding.severity == "fail":
+            problems.append(PackageError("BAD_TREE", finding.message, hint=finding.hint, details=finding.to_dict()))
+        else:
+            events.warning(f"{finding.path or tree.name}: {finding.message}")
+    for name in dict.fromkeys(path for item in run.units for path in release.files_for(unit=item, arch=run.arch)):
+        if not (tree / name).is_file():
+            message = f"the package lacks {name}, which {release.id} requires"
+            problems.append(PackageError("BAD_TREE", message, hint="build it again"))
+    if (tree / API_LIBRARY).is_file():
+        for symbol in sorted(set(release.required_symbols) - read_elf(tree / API_LIBRARY).exported):
+            problems.append(PackageError("BAD_TREE", f"{API_LIBRARY} does not export {symbol}", hint="build it again"))
+    raise_problems(problems)
 
 
 def _copy_package(run: RunFile, target: Path) -> None:

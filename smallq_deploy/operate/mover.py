@@ -240,7 +240,7 @@ def _not_ours(store: Store) -> ConflictError:
 
 
 def _purge(store: Store, *, keep: int) -> None:
-    """Delete this vendor's generations (one brought back, ``keep``, stays known), and the store when it is then empty."""
+    """Delete this vendor's generations (one brought back, ``keep``, stays), and the store when it is then empty."""
     try:
         state = read_state(store)
         vendors = {**state.vendors, store.vendor: VendorState(keep or None, None)}

@@ -159,7 +159,7 @@ def _machine(
     elif environment.host_arch != toolkit.arch and not options.no_smoke:
         yield IncompatibleError(
             "HOST_ARCH",
-            f"no smoke test is possible: this host is {environment.host_arch}, toolkit and package are for {toolkit.arch}",
+            f"no smoke test is possible: the host is {environment.host_arch}, the toolkit is for {toolkit.arch}",
             hint="add --no-smoke; the generation is then marked unproven",
         )
     unit = options.unit or environment.unit

@@ -16,8 +16,8 @@ SCHEMA = 1
 ABSENT = 0  # the "generation number" of a machine without our vendor directory
 STORE_NAME = ".smallq-deploy"
 
-# What config.ini, the loader's path search and a shell all accept (cann.md 6.1, 6.2): no ',', no space, no leading dot.
-_VENDOR = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")
+# What config.ini and a shell accept (cann.md 6.2), without the ".o" and ".json" that CANN's loader cuts paths at (6.1).
+_VENDOR = re.compile(r"^(?!.*\.(o|json))[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")
 
 
 def make_dir(path: Path) -> None:
@@ -42,7 +42,7 @@ class Store:
             raise UsageError(
                 "BAD_VENDOR_NAME",
                 f"{self.vendor!r} cannot be a vendor name",
-                hint="letters, digits, '_' and '-' only; the usual name is customize",
+                hint="letters, digits, '_', '-' and '.' (but no '.o' or '.json'); the usual name is customize",
             )
 
     @property

@@ -113,7 +113,8 @@ def _close(store: Store, area: Staging) -> None:
 
 
 def _line(store: Store, journal: Journal, result: str, live: int) -> dict[str, Any]:
-    smoke = journal.proof or {}
+    shown = ("verdict", "reason", "code", "code_name", "message")
+    smoke = {key: journal.proof[key] for key in shown if key in journal.proof} if journal.proof else None
     line: dict[str, Any] = {
         "txid": journal.txid,
         "time": now(),
@@ -125,8 +126,7 @@ def _line(store: Store, journal: Journal, result: str, live: int) -> dict[str, A
         "live": live,
         "adopted": journal.old if journal.adopt and result == "ok" else None,
         "method": journal.method,
-        "smoke": {key: smoke[key] for key in ("verdict", "reason", "code", "code_name", "message") if key in smoke}
-        or None,
+        "smoke": smoke,
         "reason": journal.reason,
         "user": journal.owner.get("user", ""),
         "host": journal.owner.get("host", ""),
