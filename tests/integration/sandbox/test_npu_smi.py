@@ -68,6 +68,9 @@ def test_another_chip(tmp_path: Path) -> None:
     table = call([small.npu_smi, "info"]).out
     assert "910B4" in table and "/ 32768" in table
     assert "No running processes found in NPU 9" in table
+    open_size = create(tmp_path / "b2c", soc="Ascend910B2C", devices=1, arch=FOREIGN)
+    done = call([open_size.npu_smi, "info"])
+    assert done.err == "" and "910B2C" in done.out
 
 
 def test_unknown_words_show_the_usage(new: SandboxInfo) -> None:
