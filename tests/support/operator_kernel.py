@@ -1,7 +1,6 @@
 """The operator without a toolkit: its planner as a library, its kernel compiled against the emulator and launched.
 
-The kernel is compiled exactly as the simulated toolkit's kernel compiler does it; the tiling struct is read from the
-operator's tiling header, so the two cannot drift apart.
+The tiling struct is read from the operator's tiling header, so this cannot drift from what the build generates.
 """
 
 from __future__ import annotations
@@ -10,22 +9,19 @@ import ctypes
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support import emulator
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 OPERATOR = CHECKOUT / "src_op" / "smallq_flash_attention"
-NATIVE = CHECKOUT / "smallq_deploy" / "sandbox" / "native"
-CORES = 40  # vector cores of an Ascend 910B3
-UB_BYTES = 196352  # unified buffer a kernel may use there
-UB_LIMIT = 184 * 1024  # what the planner may use of it
-OK, FINDING, HANG, BAD_LAUNCH = range(4)
+UB_LIMIT = 184 * 1024  # what the planner may use of UB on an Ascend 910B3
 
-_WARNINGS = ("-Wall", "-Wextra", "-Werror")
 _C_TYPES: dict[str, type[ctypes.c_uint32] | type[ctypes.c_uint64] | type[ctypes.c_float]] = {
     "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64,
@@ -44,12 +40,6 @@ extern "C" int plan_tiles(uint32_t hdK, uint32_t hdV, uint32_t qLen, uint32_t kv
 }
 extern "C" int split_work(uint64_t items, uint32_t cores, WorkSplit* split) { return SplitWork(items, cores, split); }
 extern "C" float attention_scale(uint32_t hdK) { return AttentionScale(hdK); }
-"""
-
-_KERNEL_SOURCE = """
-#include "smallq_flash_attention.cpp"
-#include "sim_kernel_entry.h"
-SIM_EXPORT_KERNEL(smallq_flash_attention)
 """
 
 
@@ -89,7 +79,10 @@ class Planner:
         source = directory / "planner.cpp"
         source.write_text(_PLANNER_SOURCE)
         library = directory / "libplanner.so"
-        _compile(source, library, ["-std=c++11", *_WARNINGS, "-Wshadow"], [OPERATOR / "op_host"])
+        options = ["-std=c++11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wshadow"]
+        command = ["g++", *options, f"-I{OPERATOR / 'op_host'}", str(source), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
         self._library = ctypes.CDLL(str(library))
         self._library.attention_scale.restype = ctypes.c_float
 
@@ -128,7 +121,7 @@ class Planner:
         k: NDArray[np.float16],
         v: NDArray[np.float16],
         *,
-        cores: int = CORES,
+        cores: int = emulator.VECTOR_CORES,
         limit: int = UB_LIMIT,
     ) -> TilingData:
         """The struct the tiling function would fill for these inputs."""
@@ -157,100 +150,56 @@ class Planner:
         )
 
 
-class _Region(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_uint64), ("size", ctypes.c_uint64), ("shadow", ctypes.c_void_p)]
-
-
-class _Launch(ctypes.Structure):
-    """SimLaunch of native/common/sim_launch.h."""
-
-    _fields_ = [
-        ("abi", ctypes.c_uint32),
-        ("blockDim", ctypes.c_uint32),
-        ("tilingKey", ctypes.c_uint64),
-        ("tilingData", ctypes.c_void_p),
-        ("tilingSize", ctypes.c_uint64),
-        ("gmArgs", ctypes.POINTER(ctypes.c_uint64)),
-        ("gmArgCount", ctypes.c_uint32),
-        ("workspace", ctypes.c_uint64),
-        ("regions", ctypes.POINTER(_Region)),
-        ("regionCount", ctypes.c_uint32),
-        ("coreNumAiv", ctypes.c_uint32),
-        ("ubSize", ctypes.c_uint64),
-        ("threads", ctypes.c_uint32),
-        ("strict", ctypes.c_uint32),
-        ("message", ctypes.c_char_p),
-        ("messageCapacity", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
-        ("report", ctypes.c_void_p),
-    ]
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What a launch left: status of sim_launch.h, its message, and the output (not written rows hold NaN)."""
+    """What a launch left: status of sim_launch.h, its message, and the output (rows never written hold NaN)."""
 
     status: int
     message: str
     output: NDArray[np.float16]
 
+    @property
+    def codes(self) -> set[str]:
+        """Codes of the emulator's findings."""
+        return {line.split(":", 1)[0] for line in self.message.splitlines()}
 
-class Kernel:
-    """A compiled kernel object."""
 
-    def __init__(self, path: Path) -> None:
-        self._launch = ctypes.CDLL(str(path)).smallq_sim_kernel_launch
+class Operator:
+    """A compiled kernel with the planner that feeds it."""
+
+    def __init__(self, planner: Planner, kernel: emulator.Kernel) -> None:
+        self.planner, self.kernel = planner, kernel
 
     def run(
         self,
-        planner: Planner,
         q: NDArray[np.float16],
         k: NDArray[np.float16],
         v: NDArray[np.float16],
         *,
-        cores: int = CORES,
+        cores: int = emulator.VECTOR_CORES,
         limit: int = UB_LIMIT,
+        ub_bytes: int = emulator.UB_BYTES,
         strict: bool = True,
         threads: int = 0,
-        change: Callable[[TilingData], None] = lambda tiling: None,
     ) -> Outcome:
-        """One launch on q, k and v, each in an allocation of exactly its size; ``change`` may alter the tiling."""
-        tiling = planner.tiling(q, k, v, cores=cores, limit=limit)
-        change(tiling)
+        """One launch, every tensor in an allocation of exactly its size.
+
+        ``limit`` is what the planner may use of UB, ``ub_bytes`` what the emulated core has.
+        """
+        tiling = self.planner.tiling(q, k, v, cores=cores, limit=limit)
         output = np.full((q.shape[0], q.shape[1], v.shape[2]), np.nan, np.float16)
-        arrays = [np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v), output]
-        shadows = [np.full(array.nbytes, int(array is not output), np.uint8) for array in arrays]
-        order = sorted(range(4), key=lambda i: arrays[i].ctypes.data)
-        regions = (_Region * 4)(
-            *[_Region(arrays[i].ctypes.data, arrays[i].nbytes, shadows[i].ctypes.data) for i in order]
-        )
-        message = ctypes.create_string_buffer(1 << 16)
-        launch = _Launch(
-            abi=1,
-            blockDim=tiling.usedCores,
-            tilingKey=1,
-            tilingData=ctypes.addressof(tiling),
-            tilingSize=ctypes.sizeof(tiling),
-            gmArgs=(ctypes.c_uint64 * 4)(*[array.ctypes.data for array in arrays]),
-            gmArgCount=4,
-            regions=regions,
-            regionCount=4,
-            coreNumAiv=cores,
-            ubSize=UB_BYTES,
+        inputs = [emulator.Gm(np.ascontiguousarray(array)) for array in (q, k, v)]
+        result = self.kernel.run(
+            [*inputs, emulator.Gm(output, written=False)],
+            block_dim=tiling.usedCores,
+            tiling=bytes(tiling),
+            tiling_key=1,
+            strict=strict,
             threads=threads,
-            strict=int(strict),
-            message=ctypes.cast(message, ctypes.c_char_p),
-            messageCapacity=len(message),
+            cores=cores,
+            ub_bytes=ub_bytes,
         )
-        status = self._launch(ctypes.byref(launch))
-        return Outcome(status, message.value.decode(errors="replace"), output)
-
-
-def _compile(source: Path, target: Path, options: Sequence[str], includes: Sequence[Path]) -> None:
-    command = ["g++", "-O2", "-fPIC", "-shared", *options, *[f"-I{path}" for path in includes]]
-    command += [str(source), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[-4000:]}"
+        return Outcome(result.status, result.message, output)
 
 
 def kernel_tiling_header() -> str:
@@ -266,8 +215,8 @@ def kernel_tiling_header() -> str:
     )
 
 
-def build_kernel(directory: Path, changes: Sequence[tuple[str, str, str]] = ()) -> Path:
-    """Compile op_kernel below ``directory`` and return the object.
+def build_operator(planner: Planner, directory: Path, changes: Sequence[tuple[str, str, str]] = ()) -> Operator:
+    """Compile op_kernel below ``directory``.
 
     ``changes`` are (file, old text, new text); the old text must occur exactly once.
     """
@@ -277,13 +226,10 @@ def build_kernel(directory: Path, changes: Sequence[tuple[str, str, str]] = ()) 
         text = (sources / name).read_text()
         assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}"
         (sources / name).write_text(text.replace(old, new))
-    generated = directory / "generated" / "kernel_tiling"
-    generated.mkdir(parents=True)
-    (generated / "kernel_tiling.h").write_text(kernel_tiling_header())
-    unit = directory / "unit.cpp"
-    unit.write_text(_KERNEL_SOURCE)
-    target = directory / "kernel.o"
-    options = ["-std=c++17", "-fno-fast-math", "-ffp-contract=off", "-fvisibility=hidden", *_WARNINGS]
-    includes = [sources, generated.parent, NATIVE / "emulator" / "include", NATIVE / "common"]
-    _compile(unit, target, options, includes)
-    return target
+    generated = directory / "generated"
+    (generated / "kernel_tiling").mkdir(parents=True)
+    (generated / "kernel_tiling" / "kernel_tiling.h").write_text(kernel_tiling_header())
+    unit = '#include "smallq_flash_attention.cpp"'
+    return Operator(
+        planner, emulator.compile_kernel(unit, "smallq_flash_attention", directory, include=[sources, generated])
+    )

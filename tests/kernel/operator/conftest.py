@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.operator_kernel import Kernel, Planner, build_kernel
+from tests.support.operator_kernel import Operator, Planner, build_operator
 
 
 @pytest.fixture(scope="session")
@@ -13,5 +13,5 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
 
 
 @pytest.fixture(scope="session")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
-    return Kernel(build_kernel(tmp_path_factory.mktemp("kernel")))
+def operator(planner: Planner, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    return build_operator(planner, tmp_path_factory.mktemp("kernel"))
