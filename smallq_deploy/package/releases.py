@@ -13,6 +13,7 @@ from typing import Any
 
 from smallq_deploy.base.versions import CannSpecifier
 from smallq_deploy.package.data import data_root
+from smallq_deploy.package.vendortree import VENDOR_PATTERN
 from smallq_deploy.package.yamlfile import Reader, Value
 
 SCHEMA_VERSION = 1
@@ -24,7 +25,6 @@ DISTRIBUTIONS = (*SMOKE_DISTRIBUTIONS, "large_q", "large_v", "large_all", "const
 _NAME = r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?"
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 _RELATIVE = r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9_.{}/-]{1,255}"
-VENDOR_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _DIMENSIONS = ("num_heads", "q_len", "kv_len", "head_dim", "v_head_dim")
 
 

@@ -62,9 +62,9 @@ def validate_vendor(
     """Check the vendor directory ``root`` for ``operator``; an empty tuple means that nothing was found.
 
     ``unit`` and ``arch`` are what the machine needs ('' = whatever the tree has). ``final`` is where a staged tree will
-    live; without it the tree is taken to live at ``root``. ``symbols`` and ``files`` are what a release requires besides
-    (its ``required_symbols`` and ``files_for(...)``). Reads every library and kernel; changes nothing. Raises
-    AccessError when the tree cannot be read.
+    live; without it the tree is taken to live at ``root``. ``symbols`` and ``files`` are what a release requires on top
+    (``required_symbols``, ``files_for(...)``). Reads every library and kernel; changes nothing. Raises AccessError when
+    the tree cannot be read.
     """
     try:
         tree = inspect_vendor(root)

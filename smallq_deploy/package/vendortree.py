@@ -23,6 +23,7 @@ PARTS = ("framework", "op_api", "op_impl", "op_proto")
 TBE = "op_impl/ai_core/tbe"
 API_LIBRARY = "op_api/lib/libcust_opapi.so"
 SET_ENV = "bin/set_env.bash"
+VENDOR_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 DIR_MODE = 0o755
 FILE_MODE = 0o644  # libraries too: dlopen reads, it does not execute
 _MAX_DEPTH = 8

@@ -74,7 +74,7 @@ class Reader:
         raise_problems(errors)
 
     def load(self) -> Value:
-        """The file's root value. Raises PackageError BAD_MANIFEST for what is no YAML at all, NO_MANIFEST for no file."""
+        """The root value. Raises PackageError BAD_MANIFEST for what is no YAML at all, NO_MANIFEST for no file."""
         try:
             with open(self.path, "rb") as stream:
                 raw = stream.read(SIZE_LIMIT + 1)
