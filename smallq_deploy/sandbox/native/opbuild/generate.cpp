@@ -68,7 +68,8 @@ std::vector<Argument> Arguments(const ops::OpDef& def) {
     for (size_t i = 0; i < def.outputs.size(); ++i) {
         const std::string base = def.outputs.size() == 1 ? "out" : LowerCamel(def.outputs[i].name) + "Out";
         const std::string name = base + (IsOptional(def.outputs[i]) ? "Optional" : "");
-        arguments.push_back({"const aclTensor *", name, "NnopbaseAddOutput(handle, " + name + ", " + std::to_string(i)});
+        arguments.push_back(
+            {"const aclTensor *", name, "NnopbaseAddOutput(handle, " + name + ", " + std::to_string(i)});
     }
     return arguments;
 }
@@ -92,7 +93,8 @@ std::string ParamTable(const char* table, const Params& params, const std::strin
     for (const ops::OpParamDef& param : params) {
         const int mode = param.ignore_contiguous ? 2 : param.auto_contiguous ? 1 : 0;
         const std::string name = params.size() == 1 && !single.empty() ? single : LowerCamel(param.name);
-        text += "    {\"" + name + "\", " + (IsOptional(param) ? "false" : "true") + ", " + std::to_string(mode) + "},\n";
+        text +=
+            "    {\"" + name + "\", " + (IsOptional(param) ? "false" : "true") + ", " + std::to_string(mode) + "},\n";
     }
     return text + "};\n";
 }
@@ -156,8 +158,8 @@ std::string ParamEntry(const std::string& key, const ops::OpParamDef& param) {
     for (size_t i = 0; i < param.data_types.size(); ++i) {
         types.push_back(TypeText(param.data_types[i]));
         formats.push_back(FormatText(param.formats[i]));
-        unknown.push_back(FormatText(param.unknown_shape_formats.empty() ? param.formats[i]
-                                                                         : param.unknown_shape_formats[i]));
+        unknown.push_back(
+            FormatText(param.unknown_shape_formats.empty() ? param.formats[i] : param.unknown_shape_formats[i]));
     }
     return InfoEntry(key, {{"name", param.name},
                            {"dtype", CommaList(types)},
@@ -212,8 +214,9 @@ std::string OperatorInfo(const ops::OpDef& def, const ops::OpAICoreConfig& confi
     }
     for (const ops::OpAttrDef& attr : def.attrs) {
         const bool optional = attr.attr_type == ops::OPTIONAL;
-        std::vector<std::pair<std::string, std::string>> values = {
-            {"type", AttrTypeText(attr.value_type)}, {"value", "all"}, {"paramType", optional ? "optional" : "required"}};
+        std::vector<std::pair<std::string, std::string>> values = {{"type", AttrTypeText(attr.value_type)},
+                                                                   {"value", "all"},
+                                                                   {"paramType", optional ? "optional" : "required"}};
         if (optional) {
             values.push_back({"defaultValue", attr.default_value});
         }

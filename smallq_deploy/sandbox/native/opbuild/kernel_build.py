@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Kernel objects and kernel indexes of the simulated toolkit (standard library only).
 
-``compile`` builds one object for each data type combination of an operator, ``index`` writes the files by which the
-runtime finds them. The file layout is CANN's: ``<op>/<OpType>_<md5>.{o,json}``, ``config/<unit>/<op>.json`` and
-``config/<unit>/binary_info_config.json``.
+``compile`` builds one object for each data type combination of an operator, ``index`` writes the files by
+which the runtime finds them. The file layout is CANN's: ``<op>/<OpType>_<md5>.{o,json}``,
+``config/<unit>/<op>.json`` and ``config/<unit>/binary_info_config.json``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ AI_VECTOR_CORE = 2
 JOBS = 2
 
 OpInfo = dict[str, Any]
+# (data type, format) of every tensor, inputs first
+Row = list[tuple[str, str]]
 
 
 class BuildError(Exception):
@@ -58,21 +60,22 @@ def tensors(info: OpInfo) -> list[tuple[str, OpInfo]]:
     return found
 
 
-def combinations(info: OpInfo) -> list[list[tuple[str, str]]]:
+def combinations(info: OpInfo) -> list[Row]:
     """For each supported combination the (data type, format) of every tensor."""
     columns = [
-        list(zip(entry["dtype"].split(","), entry["format"].split(","), strict=True)) for _, entry in tensors(info)
+        list(zip(entry["dtype"].split(","), entry["format"].split(","), strict=True))
+        for _, entry in tensors(info)
     ]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def binary_name(op_type: str, unit: str, row: list[tuple[str, str]]) -> str:
+def binary_name(op_type: str, unit: str, row: Row) -> str:
     """``<OpType>_<md5>``; the digest names the combination, not the source, as CANN's does."""
     key = json.dumps([op_type, unit, row])
     return f"{op_type}_{hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()}"
 
 
-def simplified_keys(op_type: str, row: list[tuple[str, str]]) -> list[str]:
+def simplified_keys(op_type: str, row: Row) -> list[str]:
     """The strings the runtime looks a kernel up by, for non-deterministic and deterministic mode."""
     parts = "/".join(f"{DATA_TYPES[dtype][0]},{FORMATS[fmt]}" for dtype, fmt in row)
     return [f"{op_type}/d={mode},p=0/{parts}" for mode in (0, 1)]
@@ -115,7 +118,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def describe(info: OpInfo, row: list[tuple[str, str]], op_type: str, op: str, name: str) -> OpInfo:
+def describe(info: OpInfo, row: Row, op_type: str, op: str, name: str) -> OpInfo:
     """Members every description file has besides size and digest."""
     sides: dict[str, list[OpInfo]] = {"input": [], "output": []}
     for (kind, entry), (dtype, fmt) in zip(tensors(info), row, strict=True):
@@ -147,7 +150,7 @@ def describe(info: OpInfo, row: list[tuple[str, str]], op_type: str, op: str, na
     }
 
 
-def compile_one(args: argparse.Namespace, op_type: str, info: OpInfo, row: list[tuple[str, str]]) -> str | None:
+def compile_one(args: argparse.Namespace, op_type: str, info: OpInfo, row: Row) -> str | None:
     """Builds one object and its description; returns the compiler's text when that failed."""
     name = binary_name(op_type, args.unit, row)
     target = args.bin / args.op
@@ -159,10 +162,12 @@ def compile_one(args: argparse.Namespace, op_type: str, info: OpInfo, row: list[
     with tempfile.TemporaryDirectory(prefix="kernel-") as work:
         source = Path(work, f"{name}.cpp")
         source.write_text(translation_unit(args.op))
-        command = [args.bisheng, "--sim-kernel", "-I", str(args.src), "-I", str(args.tiling), *macros, *args.options]
-        command += [str(source), "-o", str(target / f"{name}.o")]
+        command = [args.bisheng, "--sim-kernel", "-I", str(args.src), "-I", str(args.tiling), *macros]
+        command += [*args.options, str(source), "-o", str(target / f"{name}.o")]
         try:
-            run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            run = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            )
         except OSError as error:
             return f"{args.bisheng}: {error.strerror}"
     if run.returncode != 0:
@@ -185,23 +190,24 @@ def compile_op(args: argparse.Namespace) -> None:
     if not (args.src / f"{args.op}.cpp").is_file():
         raise BuildError(f"{args.src} has no {args.op}.cpp")
     if not (args.tiling / "kernel_tiling" / "kernel_tiling.h").is_file():
-        raise BuildError(f"{args.tiling} has no kernel_tiling/kernel_tiling.h: is the tiling class registered?")
+        raise BuildError(f"{args.tiling} has no kernel_tiling/kernel_tiling.h: no tiling class registered?")
     target = args.bin / args.op
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     with ThreadPoolExecutor(JOBS) as pool:
-        failures = [text for text in pool.map(lambda row: compile_one(args, op_type, info, row), combinations(info))]
-    texts = [text for text in failures if text is not None]
+        results = list(pool.map(lambda row: compile_one(args, op_type, info, row), combinations(info)))
+    texts = [text for text in results if text is not None]
     if texts:
-        raise BuildError(f"{op_type}: {len(texts)} of {len(failures)} kernel objects failed\n" + "\n".join(texts))
+        summary = f"{op_type}: {len(texts)} of {len(results)} kernel objects failed"
+        raise BuildError("\n".join([summary, *texts]))
 
 
-def op_index(op_type: str, info: OpInfo, objects: list[tuple[str, list[tuple[str, str]]]], unit: str) -> OpInfo:
+def op_index(op_type: str, info: OpInfo, objects: list[tuple[str, Row]], unit: str) -> OpInfo:
     """The operator's entry of binary_info_config.json."""
     params: dict[str, list[OpInfo]] = {"inputs": [], "outputs": []}
     for kind, entry in tensors(info):
         side = params[f"{kind}s"]
-        side.append({"name": entry["name"], "index": len(side), "paramType": entry["paramType"], "formatMode": ""})
+        side.append({"name": entry["name"], "index": len(side), "paramType": entry["paramType"]})
     op = info["opFile"]["value"]
     return {
         "dynamicRankSupport": info.get("dynamicRankSupport", {}).get("flag") == "true",
@@ -235,7 +241,7 @@ def write_index(args: argparse.Namespace) -> None:
         target = args.out / args.unit / op
         target.mkdir(parents=True, exist_ok=True)
         entries = []
-        for name, row in built:
+        for name, _ in built:
             for suffix in (".o", ".json"):
                 shutil.copyfile(args.bin / op / f"{name}{suffix}", target / f"{name}{suffix}")
             support = json.loads((target / f"{name}.json").read_text())["supportInfo"]
@@ -256,7 +262,7 @@ def write_index(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="kernel_build.py", description=__doc__.splitlines()[0] if __doc__ else None)
+    top = argparse.ArgumentParser(prog="kernel_build.py")
     commands = top.add_subparsers(dest="command", required=True)
     build = commands.add_parser("compile", help="kernel objects of one operator")
     index = commands.add_parser("index", help="kernel indexes of one unit")

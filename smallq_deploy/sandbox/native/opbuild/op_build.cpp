@@ -23,10 +23,10 @@ struct TypeName {
     const char* text;
 };
 
-const TypeName kTypes[] = {{ge::DT_FLOAT, "float32"},     {ge::DT_FLOAT16, "float16"}, {ge::DT_BF16, "bfloat16"},
-                           {ge::DT_INT8, "int8"},         {ge::DT_UINT8, "uint8"},     {ge::DT_INT16, "int16"},
-                           {ge::DT_UINT16, "uint16"},     {ge::DT_INT32, "int32"},     {ge::DT_UINT32, "uint32"},
-                           {ge::DT_INT64, "int64"},       {ge::DT_UINT64, "uint64"},   {ge::DT_DOUBLE, "double"},
+const TypeName kTypes[] = {{ge::DT_FLOAT, "float32"}, {ge::DT_FLOAT16, "float16"}, {ge::DT_BF16, "bfloat16"},
+                           {ge::DT_INT8, "int8"},     {ge::DT_UINT8, "uint8"},     {ge::DT_INT16, "int16"},
+                           {ge::DT_UINT16, "uint16"}, {ge::DT_INT32, "int32"},     {ge::DT_UINT32, "uint32"},
+                           {ge::DT_INT64, "int64"},   {ge::DT_UINT64, "uint64"},   {ge::DT_DOUBLE, "double"},
                            {ge::DT_BOOL, "bool"}};
 
 void CheckParams(const std::string& op, const char* role, const std::deque<ops::OpParamDef>& params, size_t* rows) {
@@ -103,7 +103,9 @@ Params Resolve(const std::deque<ops::OpParamDef>& base, const std::deque<ops::Op
 
 std::string SnakeCase(const std::string& name) {
     const auto upper = [&](size_t i) { return std::isupper(static_cast<unsigned char>(name[i])) != 0; };
-    const auto lower = [&](size_t i) { return i < name.size() && std::islower(static_cast<unsigned char>(name[i])) != 0; };
+    const auto lower = [&](size_t i) {
+        return i < name.size() && std::islower(static_cast<unsigned char>(name[i])) != 0;
+    };
     std::string snake;
     for (size_t i = 0; i < name.size(); ++i) {
         const bool boundary = i > 0 && upper(i) && name[i - 1] != '_' && (!upper(i - 1) || lower(i + 1));

@@ -20,14 +20,16 @@ struct OpPrototype {
 
 }  // namespace ge
 
-#define REG_OP(op_type) inline ::ge::sim::OpPrototype SimPrototypeOf##op_type() { \
-    return ::ge::sim::OpPrototype()
+#define REG_OP(op_type)                                       \
+    inline ::ge::sim::OpPrototype SimPrototypeOf##op_type() { \
+        return ::ge::sim::OpPrototype()
 #define INPUT(name, type) Parameter(#name, type)
 #define OPTIONAL_INPUT(name, type) Parameter(#name, type)
 #define OUTPUT(name, type) Parameter(#name, type)
 #define ATTR(name, type, ...) Attribute(#name, #type)
 #define REQUIRED_ATTR(name, type) Attribute(#name, #type)
-#define OP_END_FACTORY_REG(op_type) Parameter("", ::ge::TensorType()); \
+#define OP_END_FACTORY_REG(op_type)    \
+    Parameter("", ::ge::TensorType()); \
     }
 
 #endif  // SIM_GRAPH_OPERATOR_REG_H_

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Registration of an operator's host functions: IMPL_OP_OPTILING(X).Tiling(f).TilingParse<C>(p), IMPL_OP_INFERSHAPE(X)...
+// Registration of an operator's host functions: IMPL_OP_OPTILING(X).Tiling(f).TilingParse<C>(p),
+// IMPL_OP_INFERSHAPE(X)...
 #ifndef SIM_REGISTER_OP_IMPL_REGISTRY_H_
 #define SIM_REGISTER_OP_IMPL_REGISTRY_H_
 

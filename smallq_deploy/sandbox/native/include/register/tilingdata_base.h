@@ -153,29 +153,31 @@ bool RegisterTilingClass(const char* op_type) {
 SIM_OP_EXPORT size_t SimTilingClassCount() { return optiling::sim::TilingClasses().size(); }
 SIM_OP_EXPORT const SimTilingClass* SimTilingClassAt(size_t index) { return &optiling::sim::TilingClasses()[index]; }
 
-#define BEGIN_TILING_DATA_DEF(class_name)                  \
-    class class_name : public ::optiling::TilingDef {      \
-    public:                                                \
+#define BEGIN_TILING_DATA_DEF(class_name)                    \
+    class class_name : public ::optiling::TilingDef {        \
+    public:                                                  \
         class_name() : ::optiling::TilingDef(#class_name) {} \
-                                                           \
+                                                             \
     private:
 
-#define TILING_DATA_FIELD_DEF(data_type, field_name)                                                    \
-public:                                                                                                 \
+#define TILING_DATA_FIELD_DEF(data_type, field_name)                                                      \
+public:                                                                                                   \
     void set_##field_name(data_type field_value) { Store<data_type>(field_name##_at_, &field_value, 1); } \
-    data_type get_##field_name() const { return Load<data_type>(field_name##_at_); }                    \
-                                                                                                        \
-private:                                                                                                \
-    static_assert(std::is_arithmetic<data_type>::value, "a tiling field must be a number");             \
+    data_type get_##field_name() const { return Load<data_type>(field_name##_at_); }                      \
+                                                                                                          \
+private:                                                                                                  \
+    static_assert(std::is_arithmetic<data_type>::value, "a tiling field must be a number");               \
     size_t field_name##_at_ = AddField(#data_type, #field_name, sizeof(data_type), 0)
 
-#define TILING_DATA_FIELD_DEF_ARR(data_type, array_size, field_name)                                              \
-public:                                                                                                           \
-    void set_##field_name(const data_type* field_values) { Store<data_type>(field_name##_at_, field_values, array_size); } \
-    data_type* get_##field_name() { return Pointer<data_type>(field_name##_at_); }                                \
-                                                                                                                  \
-private:                                                                                                          \
-    static_assert(std::is_arithmetic<data_type>::value, "a tiling array must hold numbers");                      \
+#define TILING_DATA_FIELD_DEF_ARR(data_type, array_size, field_name)                         \
+public:                                                                                      \
+    void set_##field_name(const data_type* field_values) {                                   \
+        Store<data_type>(field_name##_at_, field_values, array_size);                        \
+    }                                                                                        \
+    data_type* get_##field_name() { return Pointer<data_type>(field_name##_at_); }           \
+                                                                                             \
+private:                                                                                     \
+    static_assert(std::is_arithmetic<data_type>::value, "a tiling array must hold numbers"); \
     size_t field_name##_at_ = AddField(#data_type, #field_name, sizeof(data_type), array_size)
 
 #define TILING_DATA_FIELD_DEF_STRUCT(struct_type, field_name) \

@@ -63,7 +63,7 @@ ACL_FUNC_VISIBILITY void NnopbaseAddBoolArrayAttr(void* executor, const aclBoolA
 ACL_FUNC_VISIBILITY aclnnStatus NnopbaseRunForWorkspace(void* executor, uint64_t* workspaceSize, aclOpExecutor** out);
 // Second phase: puts the launch on the stream and uses the executor up.
 ACL_FUNC_VISIBILITY aclnnStatus NnopbaseRunWithWorkspace(aclOpExecutor* executor, aclrtStream stream, void* workspace,
-                                     uint64_t workspaceSize);
+                                                         uint64_t workspaceSize);
 }
 
 #endif  // SIM_SIM_NNOPBASE_API_H_

@@ -147,7 +147,8 @@ uint64_t UsedBytes(int32_t device) {
     return used;
 }
 
-int CheckCopyArguments(const char* function, const void* dst, size_t dest_max, const void* src, size_t count, int kind) {
+int CheckCopyArguments(const char* function, const void* dst, size_t dest_max, const void* src, size_t count,
+                       int kind) {
     if ((dst == nullptr || src == nullptr) && count != 0) {
         return Fail(ACL_ERROR_INVALID_PARAM, "EE1001", std::string(function) + ": a pointer is null");
     }
@@ -157,8 +158,8 @@ int CheckCopyArguments(const char* function, const void* dst, size_t dest_max, c
                         std::to_string(dest_max));
     }
     if (kind < ACL_MEMCPY_HOST_TO_HOST || kind > ACL_MEMCPY_DEFAULT) {
-        return Fail(ACL_ERROR_INVALID_PARAM, "EE1001", std::string(function) + ": unknown copy kind " +
-                                                           std::to_string(kind));
+        return Fail(ACL_ERROR_INVALID_PARAM, "EE1001",
+                    std::string(function) + ": unknown copy kind " + std::to_string(kind));
     }
     return RequireDevice(function);
 }
@@ -251,8 +252,7 @@ aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
     }
     const uint64_t mapped = (size + page - 1) / page * page;
     void* area = mmap(nullptr, mapped + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    void* shadow =
-        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* shadow = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (area == MAP_FAILED || shadow == MAP_FAILED) {
         return Fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "EL0004", "the host has no address space for device memory");
     }

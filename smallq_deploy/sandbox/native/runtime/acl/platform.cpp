@@ -48,8 +48,7 @@ struct Ini {
             if (line.front() == '[' && line.back() == ']') {
                 section = Keep(line.substr(1, line.size() - 2));
             } else if (equals != std::string::npos) {
-                entries.push_back(
-                    {section, Keep(Trim(line.substr(0, equals))), Keep(Trim(line.substr(equals + 1)))});
+                entries.push_back({section, Keep(Trim(line.substr(0, equals))), Keep(Trim(line.substr(equals + 1)))});
             }
         }
         return !entries.empty();

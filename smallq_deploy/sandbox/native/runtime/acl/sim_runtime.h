@@ -31,7 +31,8 @@ SIM_RT_API int32_t SimRtCurrentDevice(void);
 
 // A task returns an acl error code; text (at least 16 KiB) receives the message for aclGetRecentErrMsg.
 typedef int (*SimRtTask)(void* argument, char* text, size_t capacity);
-// Appends a task to a stream (null: the thread's default stream). release(argument) runs after it, or when it is dropped.
+// Appends a task to a stream (null: the thread's default stream). release(argument) runs after it, or when it is
+// dropped.
 SIM_RT_API int SimRtEnqueue(void* stream, SimRtTask task, void* argument, void (*release)(void*));
 // Live allocations of a device, sorted by address; returns how many there are and fills at most capacity.
 SIM_RT_API size_t SimRtRegions(int32_t device, SimGmRegion* regions, size_t capacity);

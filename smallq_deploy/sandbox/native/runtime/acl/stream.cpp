@@ -148,10 +148,10 @@ StreamPtr Find(aclrtStream handle, const char* function, int* status) {
         return nullptr;
     }
     if (found->second->Device() != SimRtCurrentDevice()) {
-        *status = Fail(ACL_ERROR_RT_STREAM_CONTEXT, "EE1001",
-                       std::string(function) + ": the stream belongs to device " +
-                           std::to_string(found->second->Device()) + ", the thread uses device " +
-                           std::to_string(SimRtCurrentDevice()));
+        *status =
+            Fail(ACL_ERROR_RT_STREAM_CONTEXT, "EE1001",
+                 std::string(function) + ": the stream belongs to device " + std::to_string(found->second->Device()) +
+                     ", the thread uses device " + std::to_string(SimRtCurrentDevice()));
         return nullptr;
     }
     return found->second;

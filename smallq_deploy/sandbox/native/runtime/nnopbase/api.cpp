@@ -28,8 +28,7 @@ int Unknown(const void* executor) {
     if (executor == nullptr) {
         return Fail(kParamNullptr, "the executor is null");
     }
-    return Fail(kInnerNullptr,
-                "the executor is unknown or used up: every call needs its own GetWorkspaceSize");
+    return Fail(kInnerNullptr, "the executor is unknown or used up: every call needs its own GetWorkspaceSize");
 }
 
 int RunLaunch(void* argument, char* text, size_t capacity) {
@@ -139,7 +138,8 @@ aclnnStatus NnopbaseRunWithWorkspace(aclOpExecutor* handle, aclrtStream stream, 
                                                    std::to_string(needed) + " are needed");
     }
     if (needed != 0 && workspace == nullptr) {
-        return nnop::Fail(nnop::kParamNullptr, "the workspace is null, " + std::to_string(needed) + " bytes are needed");
+        return nnop::Fail(nnop::kParamNullptr,
+                          "the workspace is null, " + std::to_string(needed) + " bytes are needed");
     }
     const int32_t device = SimRtCurrentDevice();
     if (needed != 0 && SimRtOnDevice(device, reinterpret_cast<uint64_t>(workspace), needed) == 0) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// First phase of an aclnn call, in CANN's order: arguments, support list, kernel, tiling. Shape inference runs last: CANN
-// leaves it out on this path, the simulated toolkit uses it to check the output the caller allocated.
+// First phase of an aclnn call, in CANN's order: arguments, support list, kernel, tiling. Shape inference runs last:
+// CANN leaves it out on this path, the simulated toolkit uses it to check the output the caller allocated.
 #include "executor.h"
 
 #include "codes.h"
@@ -114,16 +114,17 @@ int Executor::CheckSupport(const char* unit) const {
         support = std::string(unit) == info_->units[i].unit ? &info_->units[i] : support;
     }
     if (support == nullptr) {
-        return Fail(kFindKernelError, std::string(info_->opType) + " was defined for " + units +
-                                          " (AddConfig), this device is " + unit);
+        return Fail(kFindKernelError,
+                    std::string(info_->opType) + " was defined for " + units + " (AddConfig), this device is " + unit);
     }
     for (size_t row = 0; row < support->rowNum; ++row) {
         if (RowFits(inputs_, support->rows[row].inputs, true) && RowFits(outputs_, support->rows[row].outputs, true)) {
             return kOk;
         }
     }
-    std::string text = std::string(info_->opType) + ": data types or formats are not supported: " +
-                       Given(info_->inputs, inputs_) + ", " + Given(info_->outputs, outputs_) + ". Supported:";
+    std::string text = std::string(info_->opType) +
+                       ": data types or formats are not supported: " + Given(info_->inputs, inputs_) + ", " +
+                       Given(info_->outputs, outputs_) + ". Supported:";
     for (size_t row = 0; row < support->rowNum; ++row) {
         text += "\n  " + Supported(*info_, support->rows[row]);
     }
@@ -149,8 +150,8 @@ int Executor::CheckLayouts() {
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
         if (outputs_[i].given && !outputs_[i].tensor.Dense()) {
-            return Fail(kParamInvalid, std::string(info_->opType) + ": output " + info_->outputs[i].name +
-                                           " must be contiguous");
+            return Fail(kParamInvalid,
+                        std::string(info_->opType) + ": output " + info_->outputs[i].name + " must be contiguous");
         }
     }
     plan_.total_workspace = copies;

@@ -15,9 +15,7 @@ class Parser {
 public:
     explicit Parser(const std::string& text) : text_(text) {}
 
-    bool Run(Json* value) {
-        return Value(value, 0) && (Skip(), at_ == text_.size() || Error("text after the value"));
-    }
+    bool Run(Json* value) { return Value(value, 0) && (Skip(), at_ == text_.size() || Error("text after the value")); }
     std::string Reason() const { return error_ + " at byte " + std::to_string(at_); }
 
 private:

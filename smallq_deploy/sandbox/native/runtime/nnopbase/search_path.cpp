@@ -88,8 +88,8 @@ std::map<std::string, std::string> KeyValues(const std::string& path) {
 }
 
 int ReadScene(const std::string& home, const std::string& opp, std::string* scene) {
-    for (const std::string& path : {home + "/share/info/opbase/scene.info", home + "/share/info/ops_base/scene.info",
-                                    opp + "/scene.info"}) {
+    for (const std::string& path :
+         {home + "/share/info/opbase/scene.info", home + "/share/info/ops_base/scene.info", opp + "/scene.info"}) {
         std::map<std::string, std::string> values = KeyValues(path);
         if (!values["os"].empty() && !values["arch"].empty()) {
             *scene = values["os"] + "/" + values["arch"];

@@ -19,7 +19,8 @@ struct SimTensorSlot {
 
 class ExtendedKernelContext {
 public:
-    ExtendedKernelContext() : name_(""), type_(""), inputs_(nullptr), input_num_(0), outputs_(nullptr), output_num_(0) {}
+    ExtendedKernelContext()
+        : name_(""), type_(""), inputs_(nullptr), input_num_(0), outputs_(nullptr), output_num_(0) {}
 
     const char* GetNodeName() const { return name_; }
     const char* GetNodeType() const { return type_; }

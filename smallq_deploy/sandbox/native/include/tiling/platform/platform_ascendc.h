@@ -92,7 +92,8 @@ public:
         return SocVersion::RESERVED_VERSION;
     }
 
-    // Bytes at the start of the workspace that belong to the framework: 16 MiB where cube and vector units are separate.
+    // Bytes at the start of the workspace that belong to the framework: 16 MiB where cube and vector units are
+    // separate.
     uint32_t GetLibApiWorkSpaceSize() const { return IsAtlasA2() ? 16U * 1024U * 1024U : 2U * 1024U * 1024U; }
 
 private:
