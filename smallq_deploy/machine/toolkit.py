@@ -361,7 +361,7 @@ def _discover_by_opp(search: _Search, opp: Path) -> Discovery | None:
     found = search.look(_real(opp).parent, "--opp", quiet=True)
     if isinstance(found, Toolkit):
         return _answer(search, found, f"--opp {opp} lies in it")
-    if found is not None and found.code != "NOT_A_TOOLKIT":
+    if found is not None and found.code not in ("NOT_A_TOOLKIT", "NO_VERSION"):
         return _answer(search, None, found.message, problem=found)
     return None
 
