@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smallq_deploy.base.errors import UsageError
-from smallq_deploy.base.versions import compute_unit
 from smallq_deploy.cli.options import PATH, Call, command, option
 from smallq_deploy.cli.render import Answer, Facts, Line
 from smallq_deploy.cli.session import Session
@@ -16,23 +15,24 @@ if TYPE_CHECKING:
 
 
 def chosen_unit(session: Session, soc: str | None) -> str:
-    """The compute unit to build for: --soc (a unit or a SoC name), else what the machine is.
+    """The compute unit to work for: --soc (a unit or a SoC name), else the devices', else the release's only one.
 
-    Raises UsageError UNKNOWN_SOC, UNIT_NEEDED.
+    Raises UsageError UNIT_NEEDED.
     """
+    from smallq_deploy.machine.devices import unit_of
+
     units = session.release.units
-    known = ", ".join(units)
     if soc is not None:
-        unit = soc.lower() if soc.lower() in units else compute_unit(soc)
-        if not unit:
-            raise UsageError("UNKNOWN_SOC", f"{soc!r} is no SoC and no compute unit", hint=f"this release has: {known}")
-        return unit
+        return soc if soc in units else unit_of(soc, session.toolkit) or soc.lower()
     if session.environment.unit:
         return session.environment.unit
+    if len(units) == 1 and not session.environment.devices.npus:
+        session.call.events.note(f"no NPU here tells the chip; {session.release.id} is made for {units[0]} only")
+        return units[0]
     raise UsageError(
         "UNIT_NEEDED",
-        "no NPU tells which chip to build for",
-        hint=f"name it, for example --soc {units[0] if units else 'ascend910b'}",
+        "the devices do not tell which chip is meant",
+        hint=f"name it, for example --soc {units[0]}",
     )
 
 

@@ -17,7 +17,7 @@ def detect(call: Call) -> Answer:
 
     session = Session(call, mutating=False)
     found = detect_environment(cann=call.cann, opp=call.opp)
-    for warning in (*found.discovery.warnings, *found.devices.warnings):
+    for warning in found.warnings:
         call.events.warning(warning)
     blocks: list[Block] = []
     if found.toolkit is not None:

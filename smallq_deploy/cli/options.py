@@ -7,7 +7,6 @@ Every option can also come from an environment variable: ``SMALLQ_DEPLOY_`` and 
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from smallq_deploy.cli.render import Answer
 
 ENV_PREFIX = "SMALLQ_DEPLOY_"
 PATH = click.Path(path_type=Path)
-_VENDOR = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
 
 
 class Declined(SmallqError):
@@ -126,6 +124,22 @@ _MUTATING = (
         help="Wait this long for another smallq-deploy on the same opp to end. Default: not at all.",
     ),
 )
+_COMMON_NAMES = frozenset(
+    (
+        "as_json",
+        "quiet",
+        "verbose",
+        "log_file",
+        "no_color",
+        "cann",
+        "opp",
+        "vendor",
+        "release",
+        "dry_run",
+        "yes",
+        "wait",
+    )
+)
 
 
 def command(
@@ -147,11 +161,14 @@ def command(
         groups = [*(_TOOLKIT if toolkit else ()), *(_RELEASE if release else ()), *(_MUTATING if mutating else ())]
         for add in reversed([*groups, *_OUTPUT]):
             body = add(body)
-        return click.command(
+        made = click.command(
             name.rpartition(" ")[2],
             epilog=f"\b\nExample:\n  {example}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         )(body)
+        # What is special to a command stands first in its help.
+        made.params.sort(key=lambda parameter: parameter.name in _COMMON_NAMES)
+        return made
 
     return decorate
 
@@ -166,12 +183,8 @@ def _make_call(name: str, values: dict[str, Any]) -> Call:
         no_color=no_color,
         log_file=values.pop("log_file"),
     )
-    vendor = values.pop("vendor", None)
-    if vendor is not None and not _VENDOR.match(vendor):
-        raise UsageError(
-            "BAD_VENDOR", f"{vendor!r} is no vendor name", hint="letters, digits, _ and -, as in `customize`"
-        )
-    common = {key: values.pop(key) for key in ("yes", "dry_run", "wait", "cann", "opp", "release") if key in values}
+    kept = ("yes", "dry_run", "wait", "cann", "opp", "vendor", "release")
+    common = {key: values.pop(key) for key in kept if key in values}
     return Call(
         command=name,
         progress=progress,
@@ -180,6 +193,5 @@ def _make_call(name: str, values: dict[str, Any]) -> Call:
         verbose=verbose,
         quiet=quiet,
         no_color=no_color,
-        vendor=vendor,
         **common,
     )

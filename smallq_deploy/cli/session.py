@@ -53,8 +53,12 @@ class Session:
         """Toolkit, devices and host. Raises as :attr:`toolkit` does."""
         from smallq_deploy.machine.environment import detect_environment
 
-        assert self.toolkit is not None
-        return detect_environment(cann=self.call.cann, opp=self.call.opp)
+        found = detect_environment(cann=self.call.cann, opp=self.call.opp)
+        self.__dict__["discovery"] = found.discovery  # looked up once
+        assert self.toolkit is not None  # raises where there is none
+        for warning in found.warnings:
+            self.call.events.warning(warning)
+        return found
 
     @cached_property
     def release(self) -> Release:
