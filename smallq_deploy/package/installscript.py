@@ -17,13 +17,13 @@ from smallq_deploy.package.vendortree import SET_ENV
 _ADDED = (SET_ENV, "scripts/uninstall.sh")
 
 
-def run_installer(run: RunFile, staging: Path, *, timeout: float = 600.0) -> Path:
+def install_by_script(run: RunFile, staging: Path, *, timeout: float = 600.0) -> Path:
     """Let the package's script install into ``staging``; returns the vendor directory it made.
 
     The script sees a copy of the package (verified, in a path without spaces), a clean environment without any ASCEND
     variable, private HOME and TMPDIR, no input, umask 022 and ``--quiet --nox11 --install-path``. Believed only when it
-    ends with 0, prints SUCCESS as its last line and has left exactly the package's files. ``staging`` must exist and be
-    private; after a failure nothing is left in it. ``timeout`` in seconds.
+    ends with 0, prints SUCCESS as its last line and has left exactly the package's files. ``staging`` is made when it
+    is missing; after a failure nothing is left in it. ``timeout`` in seconds.
     Raises InstallError INSTALLER_FAILED, INSTALLER_INCOMPLETE; PackageError CHANGED; UsageError BAD_PATH.
     """
     if any(char.isspace() for char in str(staging)):
@@ -34,6 +34,7 @@ def run_installer(run: RunFile, staging: Path, *, timeout: float = 600.0) -> Pat
         )
     package, home, temporary, root = (staging / name for name in ("package.run", "home", "tmp", "root"))
     try:
+        staging.mkdir(mode=0o755, parents=True, exist_ok=True)
         for directory in (home, temporary, root):
             directory.mkdir(mode=0o700)
         shutil.copyfile(run.path, package)

@@ -23,7 +23,7 @@ from smallq_deploy.package.runheader import RunHeader, read_header
 from smallq_deploy.package.tarstream import Member, bad_archive, read_members, too_big, unsafe
 from smallq_deploy.package.vendortree import DIR_MODE, FILE_MODE, TBE, VENDOR_PATTERN
 
-__all__ = ["Member", "RunFile", "extract_vendor", "read_run"]
+__all__ = ["Member", "RunFile", "extract_vendor", "read_run", "run_installer"]
 
 MAX_UNPACKED = 2 << 30  # bytes
 MAX_RATIO = 200  # unpacked : packed, looked at from 64 MiB on
@@ -410,3 +410,10 @@ def _make_directories(path: Path, dest: Path) -> None:
     for directory in reversed(missing):
         directory.mkdir()
         directory.chmod(DIR_MODE)
+
+
+def run_installer(run: RunFile, staging: Path, *, timeout: float = 600.0) -> Path:
+    """Let the package's own script install into ``staging``; see :mod:`smallq_deploy.package.installscript`."""
+    from smallq_deploy.package.installscript import install_by_script
+
+    return install_by_script(run, staging, timeout=timeout)

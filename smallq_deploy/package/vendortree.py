@@ -207,6 +207,9 @@ def flatten(root: Path) -> bool:
             details={"lost": sorted(lost), "copies": [str(copy) for copy in copies]},
         )
     try:
+        for path, info in [("", root.lstat()), *walk_tree(root)]:
+            if stat.S_ISDIR(info.st_mode) and info.st_mode & 0o700 != 0o700:
+                (root / path).chmod(0o700)  # a directory moves only when it is writable; normalise sets the final mode
         if keep == root:
             remove_tree(root / "vendors")
             return True
