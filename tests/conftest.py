@@ -108,3 +108,17 @@ def operator_package(simulated_toolkit: Path, shared_directory: Path) -> Path:
             )
     (package,) = target.glob("*.run")
     return package
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what passing tests measured (record_property "measured"), also when they ran in other processes."""
+    lines = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "measured"
+    ]
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -48,7 +48,6 @@ def test_normal_inputs(operator: Operator, part: int, record_property: Callable[
     worst, name = max((check(operator, case), case.name) for case in cases)
     text = f"kernel, part {part + 1} of {PARTS}: {len(cases)} cases, worst error {worst:.3f} of the tolerance ({name})"
     record_property("measured", text)
-    print(text)
 
 
 @pytest.mark.parametrize("inputs", sorted({case.inputs for case in EXTREME_CASES}))
@@ -57,7 +56,6 @@ def test_extreme_inputs(operator: Operator, inputs: str, record_property: Callab
     worst, name = max((check(operator, case), case.name) for case in cases)
     text = f"kernel, {inputs}: {len(cases)} cases, worst error {worst:.3f} of the tolerance ({name})"
     record_property("measured", text)
-    print(text)
 
 
 def test_one_key_gives_the_value_row_back(operator: Operator) -> None:
