@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from smallq_deploy.base.errors import BuildError, UsageError
+from smallq_deploy.base.errors import BuildError, SmallqError, UsageError
 from smallq_deploy.base.fsops import tree_digest
 from smallq_deploy.base.proc import sourced_environment
 from smallq_deploy.sandbox import native_cache
@@ -212,6 +214,30 @@ def test_create_leaves_a_used_directory_alone(tmp_path: Path) -> None:
         create(tmp_path, arch=FOREIGN)
     assert caught.value.code == "SANDBOX_NOT_EMPTY"
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_create_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(spec: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr("smallq_deploy.sandbox.create.create_driver", full)
+    with pytest.raises(SmallqError) as caught:
+        create(tmp_path / "sandbox", arch=FOREIGN)
+    assert caught.value.code == "NO_SPACE"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_destroy_clears_up_after_a_create_that_was_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, smallq_deploy.sandbox.create as c\n"
+        "c.create_driver = lambda spec: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"c.create(c.Path({str(tmp_path / 'sandbox')!r}), arch={FOREIGN!r})\n"
+    )
+    done = call([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[3])
+    assert done.code == -9
+    assert (tmp_path / "sandbox/cann-8.5.0").is_dir()
+    destroy(tmp_path / "sandbox")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_destroy_removes_what_create_made_and_what_was_installed(new: SandboxInfo) -> None:
