@@ -42,7 +42,7 @@ EXIT_MEANINGS: Mapping[ExitStatus, str] = {
     ExitStatus.BUILD_FAILED: "the build failed",
     ExitStatus.CONFLICT: "conflict or busy: lock held, foreign operators, files in use",
     ExitStatus.INSTALL_FAILED: "the install failed; the old state was kept",
-    ExitStatus.SMOKE_FAILED: "the smoke test or sweep failed; an install was rolled back",
+    ExitStatus.SMOKE_FAILED: "the smoke test or sweep failed (an install is then rolled back)",
     ExitStatus.DIFFERENCES: "drift or findings: the answer is 'not as it should be'",
     ExitStatus.HOSTS_FAILED: "some hosts failed or could not be asked",
     ExitStatus.OPEN_TRANSACTION: "an interrupted transaction stands in the way",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from smallq_deploy.package.releases import Release
     from smallq_deploy.store.paths import Store
 
+DEFAULT_VENDOR = "customize"
+
 
 class Session:
     """What one command works on. ``mutating`` commands refuse to guess between several toolkits."""
@@ -69,8 +71,10 @@ class Session:
 
     @property
     def vendor(self) -> str:
-        """The vendor directory's name."""
-        return self.call.vendor or self.release.vendor
+        """The vendor directory's name. Without --release no manifest is read for it: `status` is to be quick."""
+        if self.call.vendor is not None or self.call.release is None:
+            return self.call.vendor or DEFAULT_VENDOR
+        return self.release.vendor
 
     @cached_property
     def store(self) -> Store:

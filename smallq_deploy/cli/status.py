@@ -76,7 +76,7 @@ def _status_blocks(found: Status) -> list[Block]:
         for item in found.generations
     ]
     if rows:
-        blocks.append(Table(("generation", "", "origin", "proof", "created", "what"), rows))
+        blocks.append(Table(("generation", "now", "origin", "proof", "created", "what"), rows))
     return blocks
 
 
