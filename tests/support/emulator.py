@@ -36,13 +36,13 @@ COMPILE_FLAGS = (
 class GmRegion(ctypes.Structure):
     """SimGmRegion."""
 
-    _fields_ = [("base", ctypes.c_uint64), ("size", ctypes.c_uint64), ("shadow", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("base", ctypes.c_uint64), ("size", ctypes.c_uint64), ("shadow", ctypes.c_void_p)]
 
 
 class SimLaunch(ctypes.Structure):
     """SimLaunch, field by field."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("abi", ctypes.c_uint32),
         ("blockDim", ctypes.c_uint32),
         ("tilingKey", ctypes.c_uint64),
@@ -158,8 +158,10 @@ def compile_kernel(source: str, entry: str, directory: Path, include: Sequence[P
     """
     unit = f'{source}\n#include "sim_kernel_entry.h"\nSIM_EXPORT_KERNEL({entry})\n'
     digest = hashlib.sha256(unit.encode())
-    for header in sorted(INCLUDE.rglob("*.h")):
-        digest.update(header.read_bytes())
+    for folder in (*include, INCLUDE, NATIVE / "common"):
+        for header in sorted(folder.rglob("*")):
+            if header.suffix in (".h", ".cpp"):
+                digest.update(header.read_bytes())
     path = directory / f"{entry}_{digest.hexdigest()[:16]}.o"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@
 #ifndef SMALLQ_SIM_KERNEL_ENTRY_H_
 #define SMALLQ_SIM_KERNEL_ENTRY_H_
 
+#include <utility>
+
 #include "emu/launch.h"
 #include "kernel_operator.h"
 

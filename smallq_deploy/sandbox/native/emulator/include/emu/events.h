@@ -25,8 +25,8 @@ struct UbOperand {
     uint32_t elementSize;
     uint32_t blockStride;
     uint32_t repeatStride;
-    bool masked;   // the lane mask selects its elements
-    bool aligned;  // must start on a 32-byte block
+    bool masked;         // the lane mask selects its elements
+    uint32_t alignment;  // bytes its address must be a multiple of
 };
 
 enum class Shape : uint8_t {

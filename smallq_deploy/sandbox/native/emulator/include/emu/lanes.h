@@ -97,7 +97,7 @@ UbOperand LaneOperand(const char* name, const AscendC::LocalTensor<T>& tensor, u
                      blockStride * kBlockBytes,
                      repeatStride * kBlockBytes,
                      true,
-                     true};
+                     kBlockBytes};
 }
 
 inline VectorEvent Describe(const char* api, Shape shape, uint32_t lanes, const Iteration& iteration, Where at) {

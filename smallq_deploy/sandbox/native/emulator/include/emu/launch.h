@@ -13,7 +13,10 @@
 #include <thread>
 
 #include "check_bounds.h"
+#include "check_cross_core.h"
 #include "check_flags.h"
+#include "check_operands.h"
+#include "check_taint.h"
 #include "core.h"
 
 namespace emu {
@@ -131,6 +134,11 @@ private:
             Core core(*this, block);
             core.Subscribe(std::make_unique<BoundsChecker>());
             core.Subscribe(std::make_unique<FlagChecker>());
+            if (Launch().strict != 0) {
+                core.Subscribe(std::make_unique<OperandChecker>());
+                core.Subscribe(std::make_unique<TaintChecker>(core));
+                core.Subscribe(std::make_unique<WriteRecorder>(writes_));
+            }
             currentCore = &core;
             kernel_();
             core.TellEnd();
@@ -139,6 +147,9 @@ private:
         } catch (const std::exception& error) {
             result = std::make_unique<Finding>(
                 Finding{SIM_FINDING, block, "KERNEL_EXCEPTION", "kernel", error.what(), "unknown line"});
+        } catch (...) {
+            result = std::make_unique<Finding>(
+                Finding{SIM_FINDING, block, "KERNEL_EXCEPTION", "kernel", "threw what is no exception", "unknown line"});
         }
         currentCore = nullptr;
         return result;
@@ -146,6 +157,9 @@ private:
 
     // One line a finding: the lowest core that has it, and how many others have it at the same place.
     int Report() {
+        if (findings_.empty()) {
+            writes_.FindConflict(&findings_);
+        }
         std::sort(findings_.begin(), findings_.end(),
                   [](const Finding& a, const Finding& b) { return a.block < b.block; });
         std::vector<const Finding*> firsts;
@@ -195,6 +209,7 @@ private:
     uint32_t absent_ = 0;
     bool endedByFinding_ = false;
     std::vector<Finding> findings_;
+    WriteLog writes_;
 };
 
 }  // namespace emu

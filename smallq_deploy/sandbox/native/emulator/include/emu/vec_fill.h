@@ -76,7 +76,7 @@ void Brcb(const LocalTensor<T>& dst, const LocalTensor<T>& src0, const uint8_t r
     event.operands[0] =
         emu::LaneOperand("dst", dst, 8 * kPerBlock, repeatParams.dstBlkStride, repeatParams.dstRepStride);
     event.operands[1] = emu::LaneOperand("src0", src0, 8, 1, 1);
-    event.operands[1].repeatStride = 8 * sizeof(T);
+    event.operands[1].repeatStride = 8 * static_cast<uint32_t>(sizeof(T));
     event.operands[0].masked = event.operands[1].masked = false;
     core.Tell(event);
     for (uint32_t repeat = 0; repeat < repeatTimes; ++repeat) {

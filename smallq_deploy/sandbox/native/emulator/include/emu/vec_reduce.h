@@ -87,7 +87,8 @@ VectorEvent DescribeReduce(const char* api, Shape shape, const AscendC::LocalTen
     event.operands[0].repeatStride = dstStep;
     event.operands[0].elementSize = dstElementSize;
     event.operands[0].masked = false;
-    event.operands[0].aligned = false;
+    // Documented: 8 results for a block reduction, one result otherwise.
+    event.operands[0].alignment = dstElements * dstElementSize;
     event.operands[1] = LaneOperand("src", src, kLanes, static_cast<uint32_t>(srcBlk), static_cast<uint32_t>(srcRep));
     return event;
 }
