@@ -82,7 +82,6 @@ def run_request(request: dict[str, Any], progress: _Progress) -> dict[str, Any]:
         for case in cases:
             progress("case", case=case.name)
             results.append(_run_case(runtime, case, request["tolerance"], stream, int(request["kernel_ms"])))
-        answer["mapped"] = mapped_libraries("libcust_")
         progress("close")
         runtime.close(device, stream)
     except AclError as error:
@@ -93,6 +92,7 @@ def run_request(request: dict[str, Any], progress: _Progress) -> dict[str, Any]:
         answer.update(status="missing_symbol", library=error.library, symbol=error.symbol)
     except OverrunError as error:
         answer.update(status="overrun", text=str(error))
+    answer["mapped"] = mapped_libraries("libcust_")
     answer["at"] = progress.last
     return answer
 

@@ -56,7 +56,7 @@ def compare(
     bad = [index for index, bound in enumerate(bounds) if not bound <= 1.0]
     not_numbers = sum(1 for got in actual if not math.isfinite(got))
     if not_numbers:
-        detail = f"{not_numbers} of {len(errors)} values are not finite"
+        detail = f"{not_numbers} of {len(errors)} values not finite"
         return Comparison(False, math.inf, math.inf, math.inf, detail)
     norm = math.sqrt(math.fsum(want * want for want in expected))
     far = math.sqrt(math.fsum(error * error for error in errors))
@@ -65,7 +65,7 @@ def compare(
     detail = ""
     if bad:
         detail = (
-            f"{len(bad)} of {len(errors)} values are too far off; the worst, at {worst}, is {actual[worst]:.6g} "
+            f"{len(bad)} of {len(errors)} values too far off; the worst, at {worst}, is {actual[worst]:.6g} "
             f"instead of {expected[worst]:.6g}"
         )
     elif not ratio <= rel_l2:

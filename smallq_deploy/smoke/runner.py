@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT = 30.0  # seconds for starting the runtime and opening one device
 _CAUSE_CODES = frozenset({561001, 561002, 561003, 561107, 561108, 561109, 561110, 561111, 561112, 561113})
+_CAUSE_REASONS = frozenset({report.CRASHED, report.NO_LIBRARY, report.NO_SYMBOL})
 
 
 def parse_device(text: str) -> int | str:
@@ -120,9 +121,9 @@ class _Test:
         return replace(result, outcome=self.with_cause(result))
 
     def with_cause(self, result: DeviceResult) -> Verdict:
-        """Where the runtime's code says that files are missing, name those that are."""
+        """Where the outcome can come from missing or damaged files, name those that are."""
         outcome = result.outcome
-        if outcome.code not in _CAUSE_CODES:
+        if outcome.code not in _CAUSE_CODES and outcome.reason not in _CAUSE_REASONS:
             return outcome
         from smallq_deploy.package.validate import validate_vendor
 
@@ -169,9 +170,9 @@ def run_smoke(
     """Call the operator installed in ``live`` on the release's smoke cases and compare with a float64 reference.
 
     ``device``: a number; ``auto`` asks device 0 and, while the answers are inconclusive, the others; ``all`` needs a
-    pass on every one. ``timeout`` (seconds) bounds each process. ``command`` replaces the test process; ``environ`` is
-    the caller's environment, only looked at for warnings. Never raises for what the operator does; raises
-    NoToolkitError when set_env.sh cannot be sourced and UsageError BAD_DEVICE.
+    pass on every one. ``timeout`` (seconds) bounds each process; after it ``auto`` asks no further device.
+    ``command`` replaces the test process; ``environ`` is the caller's environment, only looked at for warnings. Never
+    raises for what the operator does; raises NoToolkitError when set_env.sh cannot be sourced, UsageError BAD_DEVICE.
     """
     if not isinstance(device, int) and device not in ("auto", "all"):
         device = parse_device(device)
@@ -207,7 +208,11 @@ def run_smoke(
 def _ask(test: _Test, device: int | str, events: Events) -> list[DeviceResult]:
     results: list[DeviceResult] = []
     queue = [device] if isinstance(device, int) else [0]
+    start = time.monotonic()
     while queue:
+        if device == "auto" and time.monotonic() - start >= test.timeout:
+            events.note(f"no time left to ask {len(queue)} more devices")
+            break
         number = queue.pop(0)
         with events.step(f"call the operator on device {number}"):
             result = test.on_device(number)
