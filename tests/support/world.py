@@ -1,0 +1,120 @@
+"""The invariants of the reliability promises, checked on disk after every fault.
+
+I1 the live tree is one complete known generation (old or new, or absent where that is one of the two)   I2 other
+vendors unchanged   I3 recovery works and is idempotent   I6 nothing temporary is left   I7 the history does not lie
+I8 the lock is free. (I5, "a failure leaves the old state", is a matter of exit statuses and stands in the tests.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from smallq_deploy.base.fsops import tree_digest
+from smallq_deploy.base.lock import exclusive_lock
+from smallq_deploy.operate.mover import recover_store
+from smallq_deploy.store.configini import read_config
+from smallq_deploy.store.generations import check_manifest, list_generations, load_generation, read_state
+from smallq_deploy.store.history import read_history
+from smallq_deploy.store.live import read_tree
+from smallq_deploy.store.paths import ABSENT, Store
+
+NOTHING = "absent"
+
+
+def live_digest(store: Store) -> str:
+    """tree_digest of the live directory, or NOTHING."""
+    return tree_digest(store.live) if store.live.is_dir() else NOTHING
+
+
+def others_digest(store: Store) -> dict[str, str]:
+    """Digest of every other vendor directory."""
+    names = [name for name in os.listdir(store.vendors) if name != store.vendor and not name.startswith(".")]
+    return {name: tree_digest(store.vendors / name) for name in sorted(names) if (store.vendors / name).is_dir()}
+
+
+def world_problems(store: Store, allowed: Collection[str], others: dict[str, str]) -> list[str]:
+    """Recover, then every violated invariant in words. ``allowed``: live digests that may be."""
+    found = []
+    try:
+        recover_store(store)
+        settled = tree_digest(store.vendors)
+        if recover_store(store) is not None:
+            found.append("I3: a second recovery found something to do")
+        if tree_digest(store.vendors) != settled:
+            found.append("I3: a second recovery changed something")
+    except Exception as error:
+        return [f"I3: recovery failed: {type(error).__name__} {error}"]
+    found += list(settled_problems(store, allowed, others))
+    return found
+
+
+def settled_problems(store: Store, allowed: Collection[str], others: dict[str, str]) -> Iterator[str]:
+    """The invariants of a store in which no transaction is open."""
+    digest = live_digest(store)
+    if digest not in allowed:
+        yield f"I1: the live tree is neither old nor new ({digest[:12]})"
+    if others_digest(store) != others:
+        yield "I2: another vendor's files changed"
+    if not store.exists:
+        return
+    state = read_state(store).of(store.vendor)
+    if state.current is not None:
+        known = load_generation(store, state.current).manifest_digest if state.current != ABSENT else NOTHING
+        if known != digest:
+            yield f"I1: the live tree is not generation {state.current}, which the state names"
+        listed = store.vendor in read_config(store).names
+        wanted = state.current != ABSENT and load_generation(store, state.current).listed
+        if listed != wanted:
+            yield f"I1: config.ini {'names' if listed else 'does not name'} {store.vendor}"
+    for name in ("other",):
+        if name in others and name not in read_config(store).names:
+            yield f"I2: config.ini lost {name}"
+    yield from _store_problems(store, state.current)
+    yield from _leftovers(store)
+    yield from _history_problems(store)
+    try:
+        with exclusive_lock(store.root):
+            pass
+    except Exception as error:
+        yield f"I8: the lock is not free: {error}"
+
+
+def _store_problems(store: Store, current: int | None) -> Iterator[str]:
+    for generation in list_generations(store):
+        manifest = check_manifest(store, generation)
+        tree = store.tree_dir(generation.number)
+        if generation.number == current:
+            if tree.exists():
+                yield f"I1: generation {current} is live and in the store"
+        elif not tree.is_dir():
+            yield f"I1: the tree of generation {generation.number} is lost"
+        elif tree_digest(tree) != generation.manifest_digest:
+            yield f"I1: the tree of generation {generation.number} is damaged"
+        if len(manifest) != len(read_tree(tree if tree.exists() else store.live, digests=False)):
+            yield f"I1: generation {generation.number} has another number of files than its manifest"
+        if generation.origin == "installed" and not store.package_file(generation.number).is_file():
+            yield f"I1: the package of generation {generation.number} is lost"
+
+
+def _leftovers(store: Store) -> Iterator[str]:
+    left = [str(path) for path in (store.root / "staging").iterdir()]
+    left += [str(path) for folder in (store.root, store.vendors) for path in folder.glob(".*.new")]
+    left += [str(path) for path in (store.journal, store.root / "owner") if path.exists()]
+    if left:
+        yield f"I6: left behind: {', '.join(Path(path).name for path in left)}"
+
+
+def _history_problems(store: Store) -> Iterator[str]:
+    lines = read_history(store)
+    if len({line["txid"] for line in lines}) != len(lines):
+        yield "I7: a transaction is in the history twice"
+    for line in lines:
+        smoke = (line["smoke"] or {}).get("verdict")
+        if line["action"] == "install" and line["result"] == "ok" and smoke != "pass":
+            yield "I7: an install is called ok without a passed smoke test"
+    state = read_state(store).of(store.vendor)
+    done = [line for line in lines if line["result"] == "ok"]
+    if done and state.current != done[-1]["to"]:
+        yield f"I7: the history says generation {done[-1]['to']} is live, the state says {state.current}"
