@@ -63,8 +63,7 @@ def tensors(info: OpInfo) -> list[tuple[str, OpInfo]]:
 def combinations(info: OpInfo) -> list[Row]:
     """For each supported combination the (data type, format) of every tensor."""
     columns = [
-        list(zip(entry["dtype"].split(","), entry["format"].split(","), strict=True))
-        for _, entry in tensors(info)
+        list(zip(entry["dtype"].split(","), entry["format"].split(","), strict=True)) for _, entry in tensors(info)
     ]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -165,9 +164,7 @@ def compile_one(args: argparse.Namespace, op_type: str, info: OpInfo, row: Row) 
         command = [args.bisheng, "--sim-kernel", "-I", str(args.src), "-I", str(args.tiling), *macros]
         command += [*args.options, str(source), "-o", str(target / f"{name}.o")]
         try:
-            run = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-            )
+            run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         except OSError as error:
             return f"{args.bisheng}: {error.strerror}"
     if run.returncode != 0:

@@ -1,0 +1,46 @@
+"""Compiled libraries and the tiny_add vendor once a run; a fresh toolkit and fresh processes for each test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smallq_deploy.sandbox.native_cache import native_libraries
+from tests.support import acl_child, acl_toolkit
+from tests.support.acl_toolkit import Child
+
+
+@pytest.fixture(scope="session")
+def libraries() -> Path:
+    return native_libraries()
+
+
+@pytest.fixture(scope="session")
+def vendor(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> Path:
+    return acl_toolkit.build_vendor(tmp_path_factory.mktemp("tiny"), libraries)
+
+
+@pytest.fixture
+def toolkit(tmp_path: Path, libraries: Path) -> acl_toolkit.Toolkit:
+    return acl_toolkit.create_toolkit(tmp_path / "cann", libraries)
+
+
+@pytest.fixture
+def child(toolkit: acl_toolkit.Toolkit) -> Child:
+    """Runs a scenario in a new process and returns its ``result``; keyword arguments are environment variables."""
+
+    def run(scenario: str, *arguments: str | Path, **env: str) -> dict[str, Any]:
+        command = [sys.executable, acl_child.__file__, textwrap.dedent(scenario), *map(str, arguments)]
+        done = subprocess.run(command, env=toolkit.env(**env), capture_output=True, text=True, timeout=60, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        if not lines:
+            return {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+        return {**json.loads(lines[-1][7:]), "stdout": done.stdout, "stderr": done.stderr}
+
+    return run
