@@ -60,7 +60,7 @@ def undo(store: Store, journal: Journal) -> None:
         restore(store, area, journal)
         if journal.config is not None:
             configini.revert_change(store, journal.config, store.vendor)
-    if not journal.made and journal.new != ABSENT:
+    if not journal.made and journal.new_tree is not None:  # a tree rebuilt, but not yet proven, is dropped
         home = store.tree_dir(journal.new)
         if area.tree.exists() and not home.exists():
             move(area.tree, home)
