@@ -94,7 +94,7 @@ if [ -z "$cann" ]; then
     elif [ -d "$ascend_root/latest" ]; then
         cann=$ascend_root/latest
     else
-        log "Error: Please set the toolkit package installation directory through parameter -p|--package-path."
+        log "Error: no CANN found: name its home with -p|--package-path, or source its set_env.sh first."
         exit 1
     fi
 fi
@@ -102,7 +102,7 @@ fi
 # The toolkit's build environment; a toolkit without this file may still have everything on the caller's PATH.
 source "$cann/bin/setenv.bash" || echo "0"
 if ! command -v bisheng >/dev/null; then
-    log "Error: bisheng compilation tool not found, Please check whether the cann package or environment variables are set."
+    log "Error: bisheng compilation tool not found: is $cann a CANN toolkit, and was its set_env.sh sourced?"
     exit 1
 fi
 

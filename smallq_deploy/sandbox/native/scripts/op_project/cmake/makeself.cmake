@@ -1,10 +1,9 @@
 # CPack hook: turn the staged package tree into a .run (simulated toolkit).
 set(_makeself_dir ${CMAKE_CURRENT_LIST_DIR}/util/makeself)
+set(_format --gzip --complevel 4 --nomd5 --sha256 @TAR_FORMAT@)
+set(_inputs --header ${_makeself_dir}/makeself-header.sh --help-header ./help.info)
 execute_process(
-    COMMAND bash ${_makeself_dir}/makeself.sh
-            --header ${_makeself_dir}/makeself-header.sh --help-header ./help.info @TAR_FORMAT@
-            --gzip --complevel 4 --nomd5 --sha256
-            ./ ${CPACK_PACKAGE_FILE_NAME} "version:1.0" ./install.sh
+    COMMAND bash ${_makeself_dir}/makeself.sh ${_inputs} ${_format} . ${CPACK_PACKAGE_FILE_NAME} version:1.0 ./install.sh
     WORKING_DIRECTORY ${CPACK_TEMPORARY_DIRECTORY}
     RESULT_VARIABLE _packed
 )

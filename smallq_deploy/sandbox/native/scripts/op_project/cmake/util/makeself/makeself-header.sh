@@ -111,7 +111,7 @@ while [ $# -gt 0 ] && [ -n "$*" ]; do
         echo "Date of packaging: $packed_on"
         echo "Script run after extraction:"
         echo "     $script $scriptargs"
-        echo "$targetdir will be removed after extraction"
+        echo "It unpacks to a temporary directory, which is removed at the end."
         exit 0
         ;;
     --list)
