@@ -123,7 +123,7 @@ def _broken(stage: Stage, world: _World) -> None:
 
 
 def _back(stage: Stage, world: _World) -> None:
-    stage.tool("rollback")
+    stage.tool("rollback", expect=9)
     stage.check(
         tree_digest(world.live) == world.digests["found"], "the tree is what was found before us, byte for byte"
     )
@@ -176,7 +176,10 @@ _ACTS = (
     ("One exchange of directories; the nested one is kept as generation 1; then a real aclnn call.", _install),
     ("What is live, does it compute, is it what was installed?", _look),
     ("A package whose kernel has one arithmetic line changed builds well and computes wrong numbers.", _broken),
-    ("By hand, to exactly what was there before the first install.", _back),
+    (
+        "By hand, to exactly what was there before us. A nested install never worked, and rollback says so (9).",
+        _back,
+    ),
     ("Rolling back twice returns.", _forward),
     ("Our directory and our entry in config.ini go; generations stay.", _remove),
     ("Run the .run, cp -rf, rm -rf: without repair, smoke and verify name what is wrong.", _by_hand),
