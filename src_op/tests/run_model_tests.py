@@ -9,12 +9,13 @@ Needs Python 3.10 and numpy, and the environment of the toolkit:
 Every case is one aclnn call whose result is compared with attention in float64. Keys and values are made once for a
 (model, kvLen) pair and shared by all query lengths. A summary table ends the run.
 
-Exit status: 0 all cases passed, 1 a case failed, 2 wrong usage or environment.
+Exit status: 0 all cases passed, 1 a case failed or a device did not work, 2 wrong usage or environment.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -168,13 +169,14 @@ def work(device: int, operator_library: Path) -> int:
         runtime.call(runtime.acl, "aclrtSetDevice", device)
         stream = ctypes.c_void_p()
         runtime.call(runtime.acl, "aclrtCreateStream", ctypes.byref(stream))
+        print(json.dumps({"ready": True}), file=answers, flush=True)
         for line in sys.stdin:
             request = json.loads(line)
             group = Group(Model(**request["model"]), request["kv_len"], tuple(request["q_lengths"]), request["seed"])
             for result in run_group(runtime, stream, device, group):
                 print(json.dumps(asdict(result)), file=answers, flush=True)
     except CallError as error:
-        print(json.dumps({"error": str(error)}), file=answers, flush=True)
+        print(json.dumps({"problem": str(error)}), file=answers, flush=True)
         return 1
     return 0
 
@@ -197,7 +199,11 @@ def count_devices() -> int:
 
 
 class Device(threading.Thread):
-    """Feeds one device's worker process with groups until the queue is empty; a broken worker is replaced."""
+    """Feeds one device's worker process with groups until the queue is empty.
+
+    A device whose worker does not start, or fails in two groups in a row, is given up: the rest of the queue is left
+    to the other devices.
+    """
 
     def __init__(self, index: int, library: Path, groups: queue.SimpleQueue[Group], sweep: Sweep) -> None:
         super().__init__(daemon=True)
@@ -206,65 +212,83 @@ class Device(threading.Thread):
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def run(self) -> None:
-        while True:
+        failures = 0
+        while failures < 2:
+            if self.worker is None and (problem := self._start_worker()):
+                self.sweep.give_up(self.index, problem)
+                return
             try:
                 group = self.groups.get_nowait()
             except queue.Empty:
                 break
-            self._run_group(group)
+            problem = self._run_group(group)
+            failures = failures + 1 if problem else 0
+        if failures:
+            self.sweep.give_up(self.index, f"{failures} group(s) in a row failed")
         self._stop_worker()
 
-    def _run_group(self, group: Group) -> None:
-        if self.worker is None:
-            self._start_worker()
-        assert self.worker is not None and self.worker.stdin is not None
+    def _run_group(self, group: Group) -> str:
+        """Empty when every case gave a result, right or wrong."""
+        self._send(asdict(group))
         problem = ""
-        try:
-            print(json.dumps(asdict(group)), file=self.worker.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # the worker's last line says why
         for q_len in group.q_lengths:
             if not problem:
                 answer = self._next_answer()
-                if "error" in answer and "model" not in answer:
-                    problem = str(answer["error"])
-                    self._stop_worker()
-                else:
-                    self.sweep.add(Result(**answer))
+                problem = str(answer.get("problem", ""))
             if problem:
                 worst = float("inf")
                 self.sweep.add(
                     Result(group.model.name, q_len, group.kv_len, self.index, False, worst, worst, worst, 0.0, problem)
                 )
+            else:
+                self.sweep.add(Result(**answer))
+        if problem:
+            self._kill_worker()
+        return problem
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self.worker is not None and self.worker.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the worker's last line says why it ended
+            print(json.dumps(request), file=self.worker.stdin, flush=True)
 
     def _next_answer(self) -> dict[str, Any]:
         try:
             line = self.lines.get(timeout=self.sweep.timeout)
         except queue.Empty:
-            return {"error": f"no answer within {self.sweep.timeout:.0f} s"}
+            return {"problem": f"no answer within {self.sweep.timeout:.0f} s"}
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
         assert self.worker is not None
-        return {"error": f"the test process ended with status {self.worker.wait()}"}
+        return {"problem": f"the test process ended with status {self.worker.wait()}"}
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> str:
+        """Empty when the worker holds its device."""
         command = [sys.executable, __file__, "--worker", str(self.index), "--opapi", str(self.library)]
         self.worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.lines = queue.SimpleQueue()
         assert self.worker.stdout is not None
         threading.Thread(target=_forward, args=(self.worker.stdout, self.lines), daemon=True).start()
+        problem = str(self._next_answer().get("problem", ""))
+        if problem:
+            self._kill_worker()
+        return problem
 
     def _stop_worker(self) -> None:
         if self.worker is None:
             return
         assert self.worker.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.worker.stdin.close()
-            self.worker.wait(timeout=10)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            self.worker.kill()
-            self.worker.wait()
+        try:
+            self.worker.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._kill_worker()
+
+    def _kill_worker(self) -> None:
+        assert self.worker is not None
+        self.worker.kill()
+        self.worker.wait()
         self.worker = None
 
 
@@ -280,6 +304,7 @@ class Sweep:
     def __init__(self, total: int, timeout: float, verbose: bool) -> None:
         self.total, self.timeout, self.verbose = total, timeout, verbose
         self.results: list[Result] = []
+        self.given_up: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def add(self, result: Result) -> None:
@@ -289,6 +314,11 @@ class Sweep:
                 print(describe(result), file=sys.stderr)
             elif sys.stderr.isatty():
                 print(f"\r{len(self.results)}/{self.total}", end="", file=sys.stderr, flush=True)
+
+    def give_up(self, device: int, why: str) -> None:
+        with self._lock:
+            self.given_up[device] = why
+            print(f"device {device} takes no more cases: {why}", file=sys.stderr)
 
 
 def describe(result: Result) -> str:
@@ -300,8 +330,9 @@ def describe(result: Result) -> str:
     return f"{'pass' if result.passed else 'FAIL'} {where}: {numbers}, {result.seconds:.2f} s"
 
 
-def summary(results: Sequence[Result], seconds: float) -> str:
+def summary(sweep: Sweep, seconds: float) -> str:
     """A table with one line a model, and the totals."""
+    results = sweep.results
     rows = [f"{'model':<16}{'cases':>6}{'failed':>8}{'worst |error|':>15}{'of tolerance':>14}{'worst relL2':>13}"]
     for name in dict.fromkeys(result.model for result in results):
         mine = [result for result in results if result.model == name]
@@ -313,6 +344,9 @@ def summary(results: Sequence[Result], seconds: float) -> str:
     failed = sum(not result.passed for result in results)
     devices = len({result.device for result in results})
     rows.append(f"{len(results)} cases, {failed} failed, {devices} device(s), {seconds:.0f} s")
+    if len(results) < sweep.total:
+        rows.append(f"{sweep.total - len(results)} of {sweep.total} cases were not run")
+    rows += [f"device {device} was given up: {why}" for device, why in sorted(sweep.given_up.items())]
     return "\n".join(rows)
 
 
@@ -411,8 +445,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         thread.join()
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    print(summary(sweep.results, time.monotonic() - started))
-    complete = len(sweep.results) == sweep.total
+    print(summary(sweep, time.monotonic() - started))
+    complete = len(sweep.results) == sweep.total and not sweep.given_up
     return 0 if complete and all(result.passed for result in sweep.results) else 1
 
 

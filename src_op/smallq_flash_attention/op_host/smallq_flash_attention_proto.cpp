@@ -26,8 +26,7 @@ ge::graphStatus InferShapeOfO(gert::InferShapeContext* context) {
         return ge::GRAPH_SUCCESS;
     }
     if (q->GetDimNum() != kRank || v->GetDimNum() != kRank) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: q and v must be 3-D, got %zu-D and %zu-D",
-                  q->GetDimNum(), v->GetDimNum());
+        OPS_LOG_E(context->GetNodeName(), "q and v must be 3-D, got %zu-D and %zu-D", q->GetDimNum(), v->GetDimNum());
         return ge::GRAPH_FAILED;
     }
     o->SetDimNum(kRank);

@@ -39,7 +39,7 @@ bool CheckType(gert::TilingContext* context, const char* name, ge::DataType type
     if (type == ge::DT_FLOAT16) {
         return true;
     }
-    OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: %s dtype must be float16, got %s", name,
+    OPS_LOG_E(context->GetNodeName(), "%s dtype must be float16, got %s", name,
               ge::TypeUtils::DataTypeToSerialString(type).c_str());
     return false;
 }
@@ -48,8 +48,7 @@ bool CheckRank(gert::TilingContext* context, const char* name, const gert::Shape
     if (shape.GetDimNum() == kRank) {
         return true;
     }
-    OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: %s must be 3-D [numHeads, len, headDim], got %zu-D", name,
-              shape.GetDimNum());
+    OPS_LOG_E(context->GetNodeName(), "%s must be 3-D [numHeads, len, headDim], got %zu-D", name, shape.GetDimNum());
     return false;
 }
 
@@ -57,11 +56,11 @@ bool CheckDims(gert::TilingContext* context, const char* name, const gert::Shape
     for (size_t i = 0; i < kRank; ++i) {
         const int64_t dim = shape.GetDim(i);
         if (dim < 1) {
-            OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: %s dim %zu must be >= 1, got %ld", name, i, dim);
+            OPS_LOG_E(context->GetNodeName(), "%s dim %zu must be >= 1, got %ld", name, i, dim);
             return false;
         }
         if (dim > kMaxDim || (i == kHeadDim && dim * kHalfBytes > kMaxRowBytes)) {
-            OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: %s dim %zu too large: %ld", name, i, dim);
+            OPS_LOG_E(context->GetNodeName(), "%s dim %zu too large: %ld", name, i, dim);
             return false;
         }
     }
@@ -71,23 +70,21 @@ bool CheckDims(gert::TilingContext* context, const char* name, const gert::Shape
 bool CheckAgreement(gert::TilingContext* context, const gert::Shape& q, const gert::Shape& k, const gert::Shape& v,
                     const gert::Shape& out) {
     if (k.GetDim(0) != q.GetDim(0) || v.GetDim(0) != q.GetDim(0)) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: numHeads mismatch: q %ld, k %ld, v %ld", q.GetDim(0),
-                  k.GetDim(0), v.GetDim(0));
+        OPS_LOG_E(context->GetNodeName(), "numHeads mismatch: q %ld, k %ld, v %ld", q.GetDim(0), k.GetDim(0),
+                  v.GetDim(0));
         return false;
     }
     if (k.GetDim(1) != v.GetDim(1)) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: kvLen mismatch: k %ld, v %ld", k.GetDim(1),
-                  v.GetDim(1));
+        OPS_LOG_E(context->GetNodeName(), "kvLen mismatch: k %ld, v %ld", k.GetDim(1), v.GetDim(1));
         return false;
     }
     if (k.GetDim(kHeadDim) != q.GetDim(kHeadDim)) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: head dim mismatch: q %ld, k %ld", q.GetDim(kHeadDim),
-                  k.GetDim(kHeadDim));
+        OPS_LOG_E(context->GetNodeName(), "head dim mismatch: q %ld, k %ld", q.GetDim(kHeadDim), k.GetDim(kHeadDim));
         return false;
     }
     if (out.GetDim(0) != q.GetDim(0) || out.GetDim(1) != q.GetDim(1) || out.GetDim(kHeadDim) != v.GetDim(kHeadDim)) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: out shape must be [%ld,%ld,%ld], got [%ld,%ld,%ld]",
-                  q.GetDim(0), q.GetDim(1), v.GetDim(kHeadDim), out.GetDim(0), out.GetDim(1), out.GetDim(kHeadDim));
+        OPS_LOG_E(context->GetNodeName(), "out shape must be [%ld,%ld,%ld], got [%ld,%ld,%ld]", q.GetDim(0),
+                  q.GetDim(1), v.GetDim(kHeadDim), out.GetDim(0), out.GetDim(1), out.GetDim(kHeadDim));
         return false;
     }
     return true;
@@ -97,12 +94,12 @@ bool CheckAgreement(gert::TilingContext* context, const gert::Shape& q, const ge
 bool ReadSizes(gert::TilingContext* context, Sizes* sizes) {
     for (size_t i = 0; i < kInputs; ++i) {
         if (context->GetInputShape(i) == nullptr || context->GetInputDesc(i) == nullptr) {
-            OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: input %s shape or desc is null", kInputNames[i]);
+            OPS_LOG_E(context->GetNodeName(), "input %s shape or desc is null", kInputNames[i]);
             return false;
         }
     }
     if (context->GetOutputShape(0) == nullptr || context->GetOutputDesc(0) == nullptr) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: output out shape or desc is null");
+        OPS_LOG_E(context->GetNodeName(), "output out shape or desc is null");
         return false;
     }
     for (size_t i = 0; i < kInputs; ++i) {
@@ -133,8 +130,7 @@ bool ReadSizes(gert::TilingContext* context, Sizes* sizes) {
     sizes->hdK = q.GetDim(kHeadDim);
     sizes->hdV = v.GetDim(kHeadDim);
     if (sizes->hdK > SmallqFlashAttention::kMaxHdK || sizes->hdV > SmallqFlashAttention::kMaxHdV) {
-        OPS_LOG_E(context->GetNodeName(),
-                  "SmallqFlashAttention: head dim of q and k must be <= %u and head dim of v <= %u, got %ld and %ld",
+        OPS_LOG_E(context->GetNodeName(), "head dim of q and k must be <= %u and head dim of v <= %u, got %ld and %ld",
                   SmallqFlashAttention::kMaxHdK, SmallqFlashAttention::kMaxHdV, sizes->hdK, sizes->hdV);
         return false;
     }
@@ -144,7 +140,7 @@ bool ReadSizes(gert::TilingContext* context, Sizes* sizes) {
 bool ReadPlatform(gert::TilingContext* context, Platform* platform) {
     auto info = context->GetPlatformInfo();
     if (info == nullptr) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: platform info is null");
+        OPS_LOG_E(context->GetNodeName(), "platform info is null");
         return false;
     }
     platform_ascendc::PlatformAscendC ascendc(info);
@@ -155,8 +151,7 @@ bool ReadPlatform(gert::TilingContext* context, Platform* platform) {
     ascendc.GetCoreMemSize(platform_ascendc::CoreMemType::L2, platform->l2Bytes);
     platform->systemWorkspace = ascendc.GetLibApiWorkSpaceSize();
     if (platform->cores == 0 || platform->ubBytes < kMinUb) {
-        OPS_LOG_E(context->GetNodeName(),
-                  "SmallqFlashAttention: unusable platform: %u vector cores, %lu bytes of unified buffer",
+        OPS_LOG_E(context->GetNodeName(), "unusable platform: %u vector cores, %lu bytes of unified buffer",
                   platform->cores, platform->ubBytes);
         return false;
     }
@@ -206,16 +201,14 @@ ge::graphStatus TilingOfSmallqFlashAttention(gert::TilingContext* context) {
     if (!SmallqFlashAttention::MakePlan(static_cast<uint32_t>(sizes.hdK), static_cast<uint32_t>(sizes.hdV),
                                         static_cast<uint32_t>(sizes.qLen), static_cast<uint32_t>(sizes.kvLen), ubLimit,
                                         &plan)) {
-        OPS_LOG_E(context->GetNodeName(),
-                  "SmallqFlashAttention: head dims %ld and %ld do not fit %lu bytes of unified buffer", sizes.hdK,
+        OPS_LOG_E(context->GetNodeName(), "head dims %ld and %ld do not fit %lu bytes of unified buffer", sizes.hdK,
                   sizes.hdV, ubLimit);
         return ge::GRAPH_FAILED;
     }
     const uint32_t numQTile = SmallqFlashAttention::CeilDiv(static_cast<uint32_t>(sizes.qLen), plan.qTile);
     SmallqFlashAttention::WorkSplit work;
     if (!SmallqFlashAttention::SplitWork(static_cast<uint64_t>(sizes.numHeads) * numQTile, platform.cores, &work)) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: too many heads and q rows: %ld and %ld",
-                  sizes.numHeads, sizes.qLen);
+        OPS_LOG_E(context->GetNodeName(), "too many heads and q rows: %ld and %ld", sizes.numHeads, sizes.qLen);
         return ge::GRAPH_FAILED;
     }
 
@@ -232,7 +225,7 @@ ge::graphStatus TilingOfSmallqFlashAttention(gert::TilingContext* context) {
     context->SetBlockDim(work.usedCores);
     size_t* workspace = context->GetWorkspaceSizes(1);
     if (workspace == nullptr || context->GetRawTilingData() == nullptr) {
-        OPS_LOG_E(context->GetNodeName(), "SmallqFlashAttention: no room for workspace size or tiling data");
+        OPS_LOG_E(context->GetNodeName(), "no room for workspace size or tiling data");
         return ge::GRAPH_FAILED;
     }
     workspace[0] = platform.systemWorkspace;
