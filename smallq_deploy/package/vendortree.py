@@ -5,6 +5,7 @@ The tree's parts and names: cann.md 5; where the runtime looks: cann.md 6; the n
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -207,7 +208,7 @@ def flatten(root: Path) -> bool:
             details={"lost": sorted(lost), "copies": [str(copy) for copy in copies]},
         )
     try:
-        for path, info in [("", root.lstat()), *walk_tree(root)]:
+        for path, info in itertools.chain([("", root.lstat())], walk_tree(root)):
             if stat.S_ISDIR(info.st_mode) and info.st_mode & 0o700 != 0o700:
                 (root / path).chmod(0o700)  # a directory moves only when it is writable; normalise sets the final mode
         if keep == root:

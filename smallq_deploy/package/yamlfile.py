@@ -108,6 +108,9 @@ class Reader:
         if depth > 20:
             self.add(line, where, "nested more than 20 levels deep")
             return Value(self, None, line, where)
+        if not isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] not in ("map", "seq"):
+            self.add(line, where, f"has the type {node.tag}, which is not allowed")
+            return Value(self, None, line, where)
         if isinstance(node, yaml.MappingNode):
             return Value(self, self._mapping(node, where, depth), line, where)
         if isinstance(node, yaml.SequenceNode):
