@@ -1,4 +1,4 @@
-"""Compile tiny kernels against the Ascend C emulator and launch them through its C interface (native/common/sim_launch.h).
+"""Compile small kernels against the Ascend C emulator and launch them through its C interface (sim_launch.h).
 
 A kernel is a piece of C++ as it would stand in an ``op_kernel`` file; tensors are numpy arrays that play device memory.
 """
@@ -78,10 +78,14 @@ class Gm:
 
 
 def unwritten(shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> Gm:
-    """An output: memory nobody has written yet, filled with a pattern that is easy to recognise."""
-    array = np.empty(shape, dtype=dtype)
-    array.view(np.uint8)[...] = 0xA5
-    return Gm(array, written=False)
+    """An output: memory nobody has written yet, filled with a pattern that is easy to recognise.
+
+    It starts on 512 bytes, as device allocations do.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    storage = np.full(size + 512, 0xA5, dtype=np.uint8)
+    start = -storage.ctypes.data % 512
+    return Gm(storage[start : start + size].view(dtype).reshape(shape), written=False)
 
 
 @dataclass(frozen=True)

@@ -289,7 +289,9 @@ def test_brcb(kernel: LoadKernel, base: int) -> None:
     per_block = BLOCK // dtype.itemsize
     dst, src = image(dtype, 1), image(dtype, 2)
     for blk, rep in [(1, 8), (2, 24)]:
-        got = launch(kernel("instructions"), base + 41, Call(repeats=3, blk=(blk, 1, 1), rep=(rep, 0, 0)), dst, src, src)
+        got = launch(
+            kernel("instructions"), base + 41, Call(repeats=3, blk=(blk, 1, 1), rep=(rep, 0, 0)), dst, src, src
+        )
         expected = dst.copy()
         for repeat in range(3):
             for block in range(8):
@@ -343,7 +345,12 @@ def test_cast_down_rounds_as_asked(kernel: LoadKernel, mode: int) -> None:
         part = values[start : start + 4096]
         src = np.resize(part, IMAGE // 4)
         got = launch(
-            kernel("instructions"), 3002, Call(ELEMENTS, len(part), mode=mode), np.zeros(IMAGE // 2, np.float16), src, src
+            kernel("instructions"),
+            3002,
+            Call(ELEMENTS, len(part), mode=mode),
+            np.zeros(IMAGE // 2, np.float16),
+            src,
+            src,
         )
         np.testing.assert_array_equal(got[: len(part)].view(np.uint16), round_reference(part, mode).view(np.uint16))
 
