@@ -126,9 +126,9 @@ class TinyAdd:
         """Both phases and the synchronisation; the code of the first that fails."""
         acl, dtype = self.acl, str(x.dtype)
         z = acl.malloc(x.nbytes)
-        tensors = [acl.tensor(at, x.shape, dtype) for at in (acl.upload(x), acl.upload(y), z)]
+        left, right, out = (acl.tensor(at, x.shape, dtype) for at in (acl.upload(x), acl.upload(y), z))
         stream = acl.stream()
-        code = self.first(*tensors, bias) or self.second(stream)
+        code = self.first(left, right, out, bias) or self.second(stream)
         code = code or int(acl.aclrtSynchronizeStream(stream))  # type: ignore[attr-defined]
         return code, acl.download(z, x)
 

@@ -38,7 +38,7 @@ ub_size=196608
 
 def compile_library(output: Path, sources: list[Path], standard: str, *options: str) -> None:
     """A host library of an operator with the flags a build project uses; warnings are errors."""
-    command = ["g++", f"-std={standard}", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wshadow"]
+    command = ["g++", f"-std={standard}", "-O0", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wshadow"]
     command += ["-D_GLIBCXX_USE_CXX11_ABI=0", "-I", str(NATIVE / "include"), "-I", str(NATIVE / "ascendc_include")]
     subprocess.run([*command, *map(str, sources), "-o", str(output), *options], check=True)
 
@@ -101,10 +101,17 @@ def build_vendor(work: Path, libraries: Path) -> Path:
 
 
 def build_kernels(work: Path, tiling: Path, kernel: Path) -> None:
-    tool = [sys.executable, NATIVE / "opbuild" / "kernel_build.py"]
-    common = ["--ops-info", work / "gen" / f"aic-{UNIT}-ops-info.json", "--unit", UNIT, "--bin", work / "bin"]
+    tool: list[str | Path] = [sys.executable, NATIVE / "opbuild" / "kernel_build.py"]
+    common: list[str | Path] = [
+        "--ops-info",
+        work / "gen" / f"aic-{UNIT}-ops-info.json",
+        "--unit",
+        UNIT,
+        "--bin",
+        work / "bin",
+    ]
     bisheng = write_compiler(work / "bisheng")
-    sources = ["--src", TINY_ADD / "op_kernel", "--tiling", tiling / OP, "--bisheng", bisheng]
+    sources: list[str | Path] = ["--src", TINY_ADD / "op_kernel", "--tiling", tiling / OP, "--bisheng", bisheng]
     done = run_tool(*tool, "compile", *common, "--op", OP, *sources)
     assert done.returncode == 0, done.stderr
     done = run_tool(*tool, "index", *common, "--out", kernel)

@@ -4,6 +4,7 @@
 # -> OUTDIR/{libacl_rt.so,libascendcl.so,libnnopbase.so,op_build}   for CANN 8.5 and later
 #    OUTDIR/pre85/{libascendcl.so,libnnopbase.so}                   for older versions, which have no libacl_rt.so
 # CXX (default g++) names the compiler, SMALLQ_BUILD_JOBS (default 2) how many compilations run at once.
+# Warnings do not stop the build here, since a newer compiler may have more of them; the tests compile with -Werror.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -16,7 +17,7 @@ out=$(cd "$1" && pwd)
 work=$(mktemp -d "$out/.objects-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cxx=${CXX:-g++}
-common=(-std=c++17 -O2 -fPIC -Wall -Wextra -Werror -DFUNC_VISIBILITY
+common=(-std=c++17 -O2 -fPIC -Wall -Wextra -DFUNC_VISIBILITY
     -I "$here" -I "$here/include" -I "$here/runtime/acl" -I "$here/runtime/nnopbase")
 jobs=${SMALLQ_BUILD_JOBS:-2}
 running=0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smallq_deploy.base.lock import exclusive_lock
 from smallq_deploy.sandbox.native_cache import native_libraries
 from tests.support import acl_child, acl_toolkit
 from tests.support.acl_toolkit import Child
@@ -22,8 +23,15 @@ def libraries() -> Path:
 
 
 @pytest.fixture(scope="session")
-def vendor(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> Path:
-    return acl_toolkit.build_vendor(tmp_path_factory.mktemp("tiny"), libraries)
+def vendor(shared_directory: Path, libraries: Path) -> Path:
+    work = shared_directory / "tiny_add"
+    work.mkdir(exist_ok=True)
+    done = work / "done"
+    with exclusive_lock(work, wait_seconds=200):
+        if not done.exists():
+            acl_toolkit.build_vendor(work, libraries)
+            done.touch()
+    return work / "vendor"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acl_toolkit import ARCH, Child, Toolkit
+from tests.support.acl_toolkit import ARCH, Child, Toolkit, compile_library
 
 ADD = """
 acl = Acl(); acl.start()
@@ -143,6 +143,36 @@ def test_shape_inference_is_optional_but_used(target: Path, child: Child) -> Non
     (target / f"op_proto/lib/linux/{ARCH}/libcust_opsproto_rt2.0.so").unlink()
     answer = child(SETUP + "result['answer'] = first(t(dx), t(dy), t(dz, shape=(24,)))", target)
     assert answer["answer"] == [0, ""]
+
+
+def test_first_vendor_decides_the_shape_and_tables_stay_apart(
+    toolkit: Toolkit, target: Path, child: Child, tmp_path: Path
+) -> None:
+    """A second library registers the same operator: neither sees the other's table, the first in the path wins."""
+    first = tmp_path / "first"
+    (first / f"op_proto/lib/linux/{ARCH}").mkdir(parents=True)
+    source = tmp_path / "refuse_proto.cpp"
+    source.write_text(
+        '#include "register/op_impl_registry.h"\n'
+        "static ge::graphStatus Refuse(gert::InferShapeContext*) { return ge::GRAPH_FAILED; }\n"
+        "IMPL_OP_INFERSHAPE(TinyAdd).InferShape(Refuse);\n"
+    )
+    compile_library(first / f"op_proto/lib/linux/{ARCH}/libcust_opsproto_rt2.0.so", [source], "c++11")
+    scenario = SETUP + "result['answer'] = first(t(dx), t(dy), t(dz))"
+    assert child(scenario, target)["answer"] == [0, ""]
+    code, message = child(scenario, target, ASCEND_CUSTOM_OPP_PATH=str(first))["answer"]
+    assert code == 561001 and "shape inference of TinyAdd failed" in message
+
+
+def test_output_of_one_call_is_written_memory_for_the_next(target: Path, child: Child) -> None:
+    scenario = """
+result["first"] = whole(t(dx), t(dy), t(dz))
+dw = acl.malloc(x.nbytes)
+result["second"] = whole(t(dz), t(dx), t(dw))
+result["equal"] = bool((acl.download(dw, x) == 3 * x).all())
+"""
+    answer = child(SETUP + scenario, target)
+    assert answer["first"] == [0, ""] and answer["second"] == [0, ""] and answer["equal"]
 
 
 def test_wrong_numbers_and_death_on_demand(target: Path, child: Child) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acl_toolkit import Child, Toolkit
+from tests.support.acl_toolkit import NATIVE, Child, Toolkit, run_tool
 
 
 def test_init_twice_and_finalize(child: Child) -> None:
@@ -157,6 +157,23 @@ def test_both_names_give_one_runtime(child: Child, library: str) -> None:
         library,
     )
     assert answer["codes"] == [0, 100002, 0]
+
+
+@pytest.mark.parametrize("name", ["ascendcl", "acl_rt"])
+def test_programs_link_with_both_names(toolkit: Toolkit, tmp_path: Path, name: str) -> None:
+    source = tmp_path / "program.cpp"
+    source.write_text(
+        '#include "acl/acl.h"\n#include "aclnn/aclnn_base.h"\nint main() {\n'
+        "    int64_t dim = 2;\n    void* memory = nullptr;\n    aclrtStream stream = nullptr;\n"
+        "    aclTensor* t = aclCreateTensor(&dim, 1, ACL_FLOAT16, nullptr, 0, ACL_FORMAT_ND, &dim, 1, nullptr);\n"
+        "    return aclInit(nullptr) + aclrtSetDevice(3) + aclrtCreateStream(&stream) +\n"
+        "           aclrtMalloc(&memory, 64, ACL_MEM_MALLOC_HUGE_FIRST) + aclDestroyTensor(t);\n}\n"
+    )
+    libraries = toolkit.libraries
+    command = ["g++", source, "-I", NATIVE / "include", f"-L{libraries}", f"-l{name}", "-lnnopbase"]
+    built = run_tool(*command, f"-Wl,-rpath-link,{libraries}", "-o", tmp_path / "program")
+    assert built.returncode == 0, built.stderr
+    assert run_tool(tmp_path / "program", env=toolkit.env()).returncode == 0
 
 
 def test_before_85_the_old_name_is_the_runtime(toolkit: Toolkit, child: Child) -> None:

@@ -133,6 +133,22 @@ def test_library_without_operators_and_broken_library(tmp_path: Path, libraries:
     assert run_tool(libraries / "op_build").returncode == 1
 
 
+def test_library_with_the_new_string_abi_is_refused(tmp_path: Path, libraries: Path) -> None:
+    source = TINY_ADD / "op_host/tiny_add_def.cpp"
+    compile_library(tmp_path / "libdef.so", [source], "gnu++17", "-U_GLIBCXX_USE_CXX11_ABI")
+    done = run_tool(libraries / "op_build", tmp_path / "libdef.so", tmp_path / "gen", env=ACLNN_ENV)
+    assert done.returncode == 1 and "-D_GLIBCXX_USE_CXX11_ABI=0" in done.stderr
+
+
+def test_native_sources_have_no_warnings() -> None:
+    sources = [file for part in ("runtime", "opbuild") for file in sorted((NATIVE / part).rglob("*.cpp"))]
+    assert len(sources) > 10
+    includes = [part for name in ("", "include", "runtime/acl", "runtime/nnopbase") for part in ("-I", NATIVE / name)]
+    flags = ("-std=c++17", "-fsyntax-only", "-DFUNC_VISIBILITY", "-Wall", "-Wextra", "-Werror", "-Wshadow")
+    done = run_tool("g++", *flags, *includes, *sources)
+    assert done.returncode == 0, done.stderr
+
+
 def test_tiling_struct_layout(tmp_path: Path, libraries: Path) -> None:
     """The generated header checks every offset itself, so it only has to compile; two offsets are named here."""
     source = tmp_path / "tiling.cpp"

@@ -10,9 +10,10 @@
 namespace nnop {
 namespace {
 
-// Texts of the operator's own OPS_LOG_* macros.
+// Texts of the operator's own OPS_LOG_* macros; many start with the operator's name already.
 void OperatorLog(int level, const char* op, const char* text) {
-    const std::string line = std::string(op) + ": " + text;
+    const std::string prefix = std::string(op) + ": ";
+    const std::string line = (std::string(text).compare(0, prefix.size(), prefix) == 0 ? "" : prefix) + text;
     if (level >= SIM_LOG_ERROR) {
         SimRtError("EZ9999", line.c_str());
     } else {
