@@ -1,0 +1,227 @@
+"""The operator built, installed and called in a simulated toolkit: what it refuses, and its own test programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.operator_kernel import CHECKOUT
+
+TESTS = CHECKOUT / "src_op" / "tests"
+FLOAT, FLOAT16 = 0, 1
+TILING_ERROR, NULL_POINTER, INVALID_PARAMETER = 561002, 161001, 161002
+
+Environment = dict[str, str]
+Tensor = tuple[list[int], int] | None
+
+# Reads [[dims, dtype] or null, ...] for q, k, v, out a call and answers [code, message, workspace, executor].
+REFUSAL_CHILD = """
+import ctypes, json, os, sys
+from aclnn_call import ACL_FORMAT_ND, Runtime, find_operator_library
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+runtime = Runtime(find_operator_library(dict(os.environ)))
+runtime.start()
+runtime.call(runtime.acl, "aclrtSetDevice", 0)
+memory = ctypes.c_void_p()
+runtime.call(runtime.acl, "aclrtMalloc", ctypes.byref(memory), 1 << 24, 0)
+
+def tensor(spec):
+    if spec is None:
+        return None
+    dims, dtype = spec
+    sizes = (ctypes.c_int64 * len(dims))(*dims)
+    strides = [1] * len(dims)
+    for i in range(len(dims) - 1, 0, -1):
+        strides[i - 1] = strides[i] * dims[i]
+    strides = (ctypes.c_int64 * len(dims))(*strides)
+    return runtime.base.aclCreateTensor(
+        sizes, len(dims), dtype, strides, 0, ACL_FORMAT_ND, sizes, len(dims), memory)
+
+results = []
+for call in json.load(sys.stdin):
+    size, executor = ctypes.c_uint64(), ctypes.c_void_p()
+    code = runtime.op.aclnnSmallqFlashAttentionGetWorkspaceSize(
+        *[tensor(spec) for spec in call], ctypes.byref(size), ctypes.byref(executor))
+    text = runtime.acl.aclGetRecentErrMsg() or b""
+    results.append([code, text.decode(), bool(executor.value)])
+json.dump(results, answers)
+"""
+
+
+def half(*dims: int) -> Tensor:
+    return list(dims), FLOAT16
+
+
+GOOD: list[Tensor] = [half(2, 3, 16), half(2, 5, 16), half(2, 5, 8), half(2, 3, 8)]
+
+
+def bad(position: int, tensor: Tensor) -> list[Tensor]:
+    return [tensor if i == position else good for i, good in enumerate(GOOD)]
+
+
+REFUSED: dict[str, tuple[list[Tensor], int, str]] = {
+    "rank": (bad(2, half(5, 8)), TILING_ERROR, "v must be 3-D [numHeads, len, headDim], got 2-D"),
+    "rank of out": (bad(3, half(2, 3, 8, 1)), TILING_ERROR, "out must be 3-D [numHeads, len, headDim], got 4-D"),
+    "no q row": (bad(0, half(2, 0, 16)), TILING_ERROR, "q dim 1 must be >= 1, got 0"),
+    "no key": (
+        [half(2, 3, 16), half(2, 0, 16), half(2, 0, 8), half(2, 3, 8)],
+        TILING_ERROR,
+        "k dim 1 must be >= 1, got 0",
+    ),
+    "row too long": (
+        [half(1, 1, 1048576), half(1, 1, 1048576), half(1, 1, 8), half(1, 1, 8)],
+        TILING_ERROR,
+        "q dim 2 too large: 1048576",
+    ),
+    "heads differ": (bad(1, half(3, 5, 16)), TILING_ERROR, "numHeads mismatch: q 2, k 3, v 2"),
+    "keys differ": (bad(2, half(2, 6, 8)), TILING_ERROR, "kvLen mismatch: k 5, v 6"),
+    "head sizes differ": (bad(1, half(2, 5, 17)), TILING_ERROR, "head dim mismatch: q 16, k 17"),
+    "out shape": (bad(3, half(2, 3, 16)), TILING_ERROR, "out shape must be [2,3,8], got [2,3,16]"),
+    "head size over the limit": (
+        [half(1, 1, 1009), half(1, 1, 1009), half(1, 1, 8), half(1, 1, 8)],
+        TILING_ERROR,
+        "head dim of q and k must be <= 1008 and head dim of v <= 1024, got 1009 and 8",
+    ),
+    "v head size over the limit": (
+        [half(1, 1, 8), half(1, 1, 8), half(1, 1, 1025), half(1, 1, 1025)],
+        TILING_ERROR,
+        "head dim of q and k must be <= 1008 and head dim of v <= 1024, got 8 and 1025",
+    ),
+    "type": (bad(1, ([2, 5, 16], FLOAT)), INVALID_PARAMETER, "k"),
+    "missing tensor": (bad(0, None), NULL_POINTER, "q"),
+}
+
+
+@pytest.fixture(scope="session")
+def environment(
+    simulated_toolkit: Path, operator_package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    """What a shell has after sourcing the toolkit's set_env.sh and that of the operator, installed on its own."""
+    target = tmp_path_factory.mktemp("installed")
+    setup = f"source '{simulated_toolkit}/cann/set_env.sh'"
+    base = {"HOME": str(target), "PATH": os.environ["PATH"]}
+    install = f"{setup} && bash '{operator_package}' --quiet --install-path='{target}'"
+    subprocess.run(["bash", "-c", install], env=base, check=True, capture_output=True, timeout=120)
+    printed = subprocess.run(
+        ["bash", "-c", f"{setup} && source '{target}/vendors/customize/bin/set_env.bash' && env -0"],
+        env=base,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    return dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
+
+
+@pytest.fixture(scope="session")
+def answers(environment: Environment) -> dict[str, tuple[int, str, bool]]:
+    """Code, message and "an executor was made" of every refused call and of a good one."""
+    calls = {name: call for name, (call, _, _) in REFUSED.items()} | {"good": GOOD}
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSAL_CHILD],
+        input=json.dumps(list(calls.values())),
+        env={**environment, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(calls, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(answers: dict[str, tuple[int, str, bool]], name: str) -> None:
+    _, code, message = REFUSED[name]
+    got_code, got_message, executor = answers[name]
+    assert (got_code, executor) == (code, False), got_message
+    assert message in got_message
+
+
+def test_the_good_call_is_accepted(answers: dict[str, tuple[int, str, bool]]) -> None:
+    assert tuple(answers["good"]) == (0, "", True)
+
+
+def test_program_for_a_real_machine(environment: Environment, tmp_path: Path) -> None:
+    vendor = Path(environment["ASCEND_CUSTOM_OPP_PATH"].split(":")[0])
+    configure = ["cmake", "-S", str(TESTS), "-B", str(tmp_path), f"-DOP_VENDOR_DIR={vendor}"]
+    for command in (configure, ["cmake", "--build", str(tmp_path)]):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(*arguments: str, fault: str = "") -> tuple[int, str]:
+        done = subprocess.run(
+            [str(tmp_path / "test_aclnn"), *arguments],
+            env={**environment, "SMALLQ_SIM_FAULT": fault},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    shape = ("--heads", "3", "--qlen", "5", "--kvlen", "130", "--headdim", "17", "--headdim-v", "40")
+    status, text = run(*shape, "--device", "2", "--repeat", "2")
+    assert status == 0
+    assert text.count("PASS") == 2
+    status, text = run(*shape, fault="wrong_numbers")
+    assert status == 1
+    assert "FAIL" in text
+    status, text = run("--headdim", "2000")
+    assert status == 3
+    assert "561002" in text
+    assert run("--heads", "0")[0] == 2
+
+
+def sweep(environment: Environment, *arguments: str, fault: str = "") -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "run_model_tests.py"), *arguments],
+        env={**environment, "SMALLQ_SIM_FAULT": fault},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+QUICK = ("--models", "llama-3-8b,deepseek-v3", "--qlen", "1,4", "--kvlen", "1,65")
+
+
+def test_sweep_passes_on_several_devices(environment: Environment) -> None:
+    status, text = sweep(environment, *QUICK, "--devices", "0,5")
+    assert status == 0, text
+    assert "8 cases, 0 failed" in text
+
+
+def test_sweep_reports_wrong_numbers(environment: Environment) -> None:
+    status, text = sweep(environment, *QUICK, "--devices", "0", fault="wrong_numbers")
+    assert status == 1
+    assert "8 cases, 8 failed" in text
+
+
+def test_sweep_leaves_the_cases_of_a_missing_device_to_the_others(environment: Environment) -> None:
+    status, text = sweep(environment, *QUICK, "--devices", "1,99")
+    assert status == 1
+    assert "8 cases, 0 failed, 1 device(s)" in text
+    assert "device 99 was given up" in text
+
+
+def test_sweep_says_what_is_missing(environment: Environment) -> None:
+    bare = {"HOME": environment["HOME"], "PATH": environment["PATH"]}
+    status, text = sweep(bare, *QUICK)
+    assert status == 2
+    assert "set_env.sh" in text
+    not_installed = {name: value for name, value in environment.items() if name != "ASCEND_CUSTOM_OPP_PATH"}
+    status, text = sweep(not_installed, *QUICK)
+    assert status == 2
+    assert "not installed" in text
+    status, text = sweep(environment, "--models", "none")
+    assert status == 2
+    assert "llama-3-8b" in text
