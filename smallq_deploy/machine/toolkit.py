@@ -181,15 +181,10 @@ def read_toolkit(home: Path, *, host_arch: str | None = None) -> Toolkit:
     facts = read_facts(home, host_arch)
     opp_link = home / "opp"
     if not facts.statements:
-        what = (
-            "no version file that names a CANN version" if os.path.isdir(opp_link) or facts.install_info else "no CANN"
-        )
-        code = "NO_VERSION" if os.path.isdir(opp_link) or facts.install_info else "NOT_A_TOOLKIT"
-        raise NoToolkitError(
-            code,
-            f"{home} holds {what}",
-            hint="expected <home>/<arch>-linux/ascend_toolkit_install.info, as CANN's installer writes it",
-        )
+        hint = "expected <home>/<arch>-linux/ascend_toolkit_install.info, as CANN's installer writes it"
+        if os.path.isdir(opp_link) or facts.install_info:
+            raise NoToolkitError("NO_VERSION", f"no file in {home} tells its CANN version", hint=hint)
+        raise NoToolkitError("NOT_A_TOOLKIT", f"{home} is no CANN toolkit", hint=hint)
     if not os.path.isdir(opp_link):
         state = "points nowhere" if opp_link.is_symlink() else "is missing"
         raise NoToolkitError("MISSING_OPP", f"{opp_link} {state}", hint="the toolkit is incomplete: install CANN again")
@@ -340,7 +335,8 @@ def _discover_named(search: _Search, cann: Path) -> Discovery:
         )
         search.candidates.append(Candidate(cann, "--cann", False, "no such directory"))
         return _answer(search, None, problem.message, problem=problem)
-    below = [place for place in _homes_below(cann) if os.path.lexists(place)]
+    install_root = cann.parent if cann.name == "ascend-toolkit" else cann
+    below = [place for place in _homes_below(install_root) if os.path.lexists(place)]
     is_home = os.path.lexists(cann / "opp") or any(cann.glob("*-linux"))
     if is_home or not below:
         found = search.look(cann, "--cann")

@@ -224,6 +224,13 @@ def test_cann_option_takes_a_home_a_link_or_a_root(root: Path, tmp_path: Path) -
         assert len(found.toolkits) == 1
 
 
+def test_cann_option_takes_the_folder_of_old_versions(root: Path) -> None:
+    real = make_old(usual(root), "8.1.RC1")
+    toolkit = require_toolkit(look(root, cann=usual(root) / "ascend-toolkit"), mutating=True)
+    assert toolkit.real_home == real
+    assert toolkit.home == usual(root) / "ascend-toolkit/latest"
+
+
 def test_cann_option_with_a_root_of_several(root: Path) -> None:
     active = make_new(usual(root), "8.5.0")
     make_new(usual(root), "9.0.0", active=False)
