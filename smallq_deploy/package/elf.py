@@ -37,7 +37,6 @@ def machine_name(header: bytes) -> str:
 
 def read_elf(path: Path) -> ElfInfo:
     """Read a shared object. Raises PackageError BAD_ELF when it is none, or is damaged."""
-    from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     try:
@@ -51,7 +50,7 @@ def read_elf(path: Path) -> ElfInfo:
         raise _bad(path, str(error.strerror or error)) from error
     except PackageError:
         raise
-    except (ELFError, Exception) as error:  # pyelftools lets struct, key and unicode errors of damaged files through
+    except Exception as error:  # pyelftools lets struct, key and unicode errors of damaged files through
         raise _bad(path, f"{type(error).__name__}: {error}") from error
 
 

@@ -283,6 +283,9 @@ def _stream_members(path: Path, take: Callable[[Member, Iterator[bytes]], None])
             for member, content in read_members(payload.read, link_root=_link_root):
                 take(member, content)
             _check_digest(path, header.sha256, payload.finish())
+        except PackageError as error:
+            error.details.setdefault("path", str(path))
+            raise
         except OSError as error:
             raise access_error(error, f"read the package {path}") from error
     return header
