@@ -145,7 +145,9 @@ def _check_tree(plan: Plan, run: RunFile, tree: Path, events: Events) -> None:
             message = f"the package lacks {name}, which {release.id} requires"
             problems.append(PackageError("BAD_TREE", message, hint="build it again"))
     if (tree / API_LIBRARY).is_file():
-        for symbol in sorted(set(release.required_symbols) - read_elf(tree / API_LIBRARY).exported):
+        said = "\n".join(problem.message for problem in problems)
+        missing = set(release.required_symbols) - read_elf(tree / API_LIBRARY).exported
+        for symbol in sorted(name for name in missing if name not in said):
             problems.append(PackageError("BAD_TREE", f"{API_LIBRARY} does not export {symbol}", hint="build it again"))
     raise_problems(problems)
 

@@ -68,6 +68,7 @@ class _Transaction:
         self.generation: Generation | None = None
         self.proof: Proof | None = None
         self.old_digest = ""
+        self.changed_from = 0  # the generation that the directory found was, before somebody edited it
 
     def run(self) -> ChangeReport:
         try:
@@ -119,6 +120,8 @@ class _Transaction:
             if store.tree_dir(new).is_dir():
                 new_tree = TreeId.of(store.tree_dir(new), self.generation.manifest_digest, store.vendors)
         self.old_digest = live.digest
+        if live.kind == "changed" and live.generation is not None:
+            self.changed_from = live.generation.number
         return self._write(
             Journal(
                 self.area.root.name,
@@ -146,7 +149,10 @@ class _Transaction:
                 make_dir(area.adopted)
                 entries = read_tree(store.live)
                 listed = store.vendor in configini.read_config(store).names
-                described = _generation(store, journal.old, change.describe(store.live), entries, listed)
+                draft = change.describe(store.live)
+                if self.changed_from:
+                    draft = replace(draft, flags={**draft.flags, "changed_from": self.changed_from})
+                described = _generation(store, journal.old, draft, entries, listed)
                 write_generation(area.adopted, described, entries)
                 self.old_digest = described.manifest_digest
         new_digest = ""

@@ -110,7 +110,7 @@ class World:
         (self.opp / "scene.info").write_text(f"os=linux\nos_version=\narch={packages.ARCH}")
         if found:
             packages.make_vendor_tree(self.live, layout=found, content="0", set_env=str(self.live))
-            (self.live / "op_api").chmod(0o750)  # not what an install of ours would leave
+            next(self.live.iterdir(), self.live).chmod(0o750)  # not what an install of ours would leave
         if other:
             packages.make_vendor_tree(vendors / "other", vendor="other", ops=("VecAddSample",))
             self.store.config_ini.write_text("load_priority=other\n")

@@ -82,17 +82,22 @@ def settled_problems(store: Store, allowed: Collection[str], others: dict[str, s
 
 
 def _store_problems(store: Store, current: int | None) -> Iterator[str]:
-    for generation in list_generations(store):
+    generations = list_generations(store)
+    edited = {generation.flags.get("changed_from") for generation in generations}
+    for generation in generations:
         manifest = check_manifest(store, generation)
         tree = store.tree_dir(generation.number)
         if generation.number == current:
             if tree.exists():
                 yield f"I1: generation {current} is live and in the store"
+        elif not tree.is_dir() and generation.number in edited:
+            pass  # somebody edited it while it was live; its package is still there
         elif not tree.is_dir():
             yield f"I1: the tree of generation {generation.number} is lost"
         elif tree_digest(tree) != generation.manifest_digest:
             yield f"I1: the tree of generation {generation.number} is damaged"
-        if len(manifest) != len(read_tree(tree if tree.exists() else store.live, digests=False)):
+        place = store.live if generation.number == current else tree
+        if place.is_dir() and len(manifest) != len(read_tree(place, digests=False)):
             yield f"I1: generation {generation.number} has another number of files than its manifest"
         if generation.origin == "installed" and not store.package_file(generation.number).is_file():
             yield f"I1: the package of generation {generation.number} is lost"
