@@ -67,10 +67,11 @@ public:
 
     Core(LaunchContext& context, uint32_t block)
         : context_(context), block_(block), ubSize_(static_cast<uint32_t>(context.Launch().ubSize)) {
-        // 0xff.. is a NaN in fp16 and in fp32: whatever is computed from never-written bytes shows.
-        storage_.reset(new uint8_t[ubSize_ + kBlockBytes]);
+        // 0xff.. is a NaN in fp16 and in fp32: whatever is computed from never-written bytes shows. One more block,
+        // because lanes are loaded in whole blocks and only strict mode insists that a block is aligned.
+        storage_.reset(new uint8_t[ubSize_ + 2 * kBlockBytes]);
         ub_ = storage_.get() + (kBlockBytes - reinterpret_cast<uintptr_t>(storage_.get()) % kBlockBytes) % kBlockBytes;
-        std::memset(ub_, 0xff, ubSize_);
+        std::memset(ub_, 0xff, ubSize_ + kBlockBytes);
         std::fill(std::begin(maskRegister), std::end(maskRegister), ~uint64_t{0});
     }
 

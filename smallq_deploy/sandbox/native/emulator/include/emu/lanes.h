@@ -146,37 +146,53 @@ inline size_t LaneOffset(int lane, uint32_t blockStride) {
     return static_cast<size_t>(lane / kPerBlock) * blockStride + static_cast<size_t>(lane % kPerBlock) * sizeof(T);
 }
 
+// The active lanes of a repeat; most masks are a prefix of the lanes, which needs no look at single bits.
+struct ActiveLanes {
+    ActiveLanes(const uint64_t mask[2], uint32_t lanes)
+        : bits(mask),
+          end(ActiveEnd(mask, lanes)),
+          prefix(static_cast<uint32_t>(__builtin_popcountll(mask[0]) +
+                                       (lanes > 64 ? __builtin_popcountll(mask[1]) : 0)) == end) {}
+
+    const uint64_t* bits;
+    uint32_t end;
+    bool prefix;
+};
+
 // Writes lanes already in the destination's type.
 template <typename T, int kLanes>
-inline void StoreTyped(uint8_t* to, uint32_t blockStride, const T* from, const uint64_t mask[2], bool all) {
-    constexpr int kPerBlock = static_cast<int>(kBlockBytes / sizeof(T));
-    if (all && blockStride == kBlockBytes) {
+inline void StoreTyped(uint8_t* to, uint32_t blockStride, const T* from, const ActiveLanes& active) {
+    constexpr uint32_t kPerBlock = static_cast<uint32_t>(kBlockBytes / sizeof(T));
+    if (!active.prefix) {
+        for (uint32_t lane = 0; lane < active.end; ++lane) {
+            if (IsActive(active.bits, lane)) {
+                std::memcpy(to + LaneOffset<T>(static_cast<int>(lane), blockStride), from + lane, sizeof(T));
+            }
+        }
+        return;
+    }
+    if (blockStride == kBlockBytes && active.end == kLanes) {
         std::memcpy(to, from, sizeof(T) * kLanes);
         return;
     }
-    if (all) {
-        for (int block = 0; block < kLanes / kPerBlock; ++block) {
-            std::memcpy(to + static_cast<size_t>(block) * blockStride, from + block * kPerBlock, kBlockBytes);
-        }
-        return;
+    const uint32_t blocks = active.end / kPerBlock;
+    for (uint32_t block = 0; block < blocks; ++block) {
+        std::memcpy(to + static_cast<size_t>(block) * blockStride, from + block * kPerBlock, kBlockBytes);
     }
-    for (int lane = 0; lane < kLanes; ++lane) {
-        if (IsActive(mask, static_cast<uint32_t>(lane))) {
-            std::memcpy(to + LaneOffset<T>(lane, blockStride), from + lane, sizeof(T));
-        }
-    }
+    std::memcpy(to + static_cast<size_t>(blocks) * blockStride, from + blocks * kPerBlock,
+                (active.end - blocks * kPerBlock) * sizeof(T));
 }
 
 template <typename T, int kLanes>
-inline void StoreLanes(uint8_t* to, uint32_t blockStride, const float* from, const uint64_t mask[2], bool all) {
+inline void StoreLanes(uint8_t* to, uint32_t blockStride, const float* from, const ActiveLanes& active) {
     if constexpr (std::is_same<T, float>::value) {
-        StoreTyped<T, kLanes>(to, blockStride, from, mask, all);
+        StoreTyped<T, kLanes>(to, blockStride, from, active);
     } else {
         half rounded[kLanes];
         for (int lane = 0; lane < kLanes; ++lane) {
             rounded[lane].bits = FloatToHalf(from[lane]);
         }
-        StoreTyped<T, kLanes>(to, blockStride, rounded, mask, all);
+        StoreTyped<T, kLanes>(to, blockStride, rounded, active);
     }
 }
 
@@ -196,23 +212,24 @@ void RunLanes(const VectorEvent& event, Op op) {
     float result[kLanes] = {};
     float source[2][kLanes] = {};
     bool held[2] = {false, false};  // a source that stays put is loaded once
+    const ActiveLanes most(event.mask, kLanes);
+    const ActiveLanes tail(event.tail, kLanes);
     for (uint32_t repeat = 0; repeat < event.repeats; ++repeat) {
-        const uint64_t* mask = repeat + 1 == event.repeats ? event.tail : event.mask;
-        const uint32_t used = ActiveEnd(mask, kLanes);
+        const ActiveLanes& active = repeat + 1 == event.repeats ? tail : most;
         for (int i = 0; i < kSources; ++i) {
             const UbOperand& src = event.operands[i + 1];
             if (!held[i]) {
-                LoadLanes<S, kLanes>(core.Ub(src.address + repeat * src.repeatStride), src.blockStride, used,
+                LoadLanes<S, kLanes>(core.Ub(src.address + repeat * src.repeatStride), src.blockStride, active.end,
                                      source[i]);
                 held[i] = repeat == 0 && src.repeatStride == 0 && event.repeats > 1 && Apart(src, dst, event);
             }
         }
         uint8_t* to = core.Ub(dst.address + repeat * dst.repeatStride);
         if (event.accumulates) {
-            LoadLanes<D, kLanes>(to, dst.blockStride, used, result);
+            LoadLanes<D, kLanes>(to, dst.blockStride, active.end, result);
         }
         op(result, source[0], source[1]);
-        StoreLanes<D, kLanes>(to, dst.blockStride, result, mask, CoversAll(mask, kLanes));
+        StoreLanes<D, kLanes>(to, dst.blockStride, result, active);
     }
 }
 

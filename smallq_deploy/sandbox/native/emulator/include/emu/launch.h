@@ -148,8 +148,8 @@ private:
             result = std::make_unique<Finding>(
                 Finding{SIM_FINDING, block, "KERNEL_EXCEPTION", "kernel", error.what(), "unknown line"});
         } catch (...) {
-            result = std::make_unique<Finding>(
-                Finding{SIM_FINDING, block, "KERNEL_EXCEPTION", "kernel", "threw what is no exception", "unknown line"});
+            result = std::make_unique<Finding>(Finding{SIM_FINDING, block, "KERNEL_EXCEPTION", "kernel",
+                                                       "threw what is no exception", "unknown line"});
         }
         currentCore = nullptr;
         return result;

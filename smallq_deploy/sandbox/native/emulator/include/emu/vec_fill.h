@@ -25,10 +25,11 @@ void Fill(const AscendC::LocalTensor<T>& dst, T value, const Iteration& iteratio
         lane = value;
     }
     const UbOperand& to = event.operands[0];
+    const ActiveLanes most(event.mask, kLanes);
+    const ActiveLanes tail(event.tail, kLanes);
     for (uint32_t repeat = 0; repeat < event.repeats; ++repeat) {
-        const uint64_t* mask = repeat + 1 == event.repeats ? event.tail : event.mask;
-        StoreTyped<T, kLanes>(Here().Ub(to.address + repeat * to.repeatStride), to.blockStride, lanes, mask,
-                              CoversAll(mask, kLanes));
+        StoreTyped<T, kLanes>(Here().Ub(to.address + repeat * to.repeatStride), to.blockStride, lanes,
+                              repeat + 1 == event.repeats ? tail : most);
     }
 }
 
