@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acl_toolkit import NATIVE, Child, Toolkit, run_tool
+from tests.support.acl_toolkit import ARCH, NATIVE, Child, Toolkit, run_tool
 
 
 def test_init_twice_and_finalize(child: Child) -> None:
@@ -203,6 +203,40 @@ def test_version_number(toolkit: Toolkit, child: Child, version: str, number: in
         assert answer["code"] == 100000
     else:
         assert (answer["code"], answer["number"]) == (0, number)
+
+
+CANN_VERSION = """
+acl = Acl()
+class Version(ctypes.Structure):
+    _fields_ = [("text", ctypes.c_char * 128), *((n, ctypes.c_char * 64) for n in ("a", "b", "c", "d"))]
+    _fields_ += [("reserved", ctypes.c_char * 128)]
+def ask(package):
+    version = Version()
+    code = acl.rt.aclsysGetCANNVersion(package, ctypes.byref(version))
+    return code, [getattr(version, name).decode() for name in ("text", "a", "b", "c", "d")]
+result.update(toolkit=ask(0), runtime=ask(1), opp=ask(5), unknown=ask(8), size=ctypes.sizeof(Version))
+"""
+
+
+def test_cann_version_of_both_layouts(toolkit: Toolkit, child: Child) -> None:
+    home = toolkit.home
+    info = home / f"{ARCH}-linux" / "ascend_toolkit_install.info"
+    info.write_text("package_name=Ascend-cann-toolkit\nversion=8.1.RC1\n")
+    (home / "runtime").mkdir()
+    (home / "runtime" / "version.info").write_text("Version=7.7.0.1.238\nversion_dir=8.1.RC1\n")
+    answer = child(CANN_VERSION)
+    assert answer["size"] == 512
+    assert answer["toolkit"] == [0, ["8.1.RC1", "8", "1", "RC1", ""]]
+    assert answer["runtime"] == answer["toolkit"]
+    assert answer["opp"][0] == 100003 and answer["unknown"][0] == 100000
+    info.write_text("version=9.0.0-beta.2\n")
+    (home / "share" / "info" / "runtime").mkdir(parents=True)
+    (home / "share" / "info" / "runtime" / "version.info").write_text("Version=9.0.0-beta.2\nversion_dir=cann\n")
+    (home / "opp" / "version.info").write_text("Version=9.0.0\nversion_dir=cann\n")
+    answer = child(CANN_VERSION)
+    assert answer["toolkit"] == [0, ["9.0.0.beta2", "9", "0", "0", "beta2"]]
+    assert answer["runtime"] == answer["toolkit"]
+    assert answer["opp"] == [0, ["9.0.0", "9", "0", "0", ""]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 // Version queries and small value helpers. Versions are read from the toolkit's version files, nothing is built in.
 #include <sys/utsname.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -29,6 +30,13 @@ std::string FileValue(const std::string& path, const std::string& key) {
 
 std::string Home() { return EnvOr("ASCEND_HOME_PATH", ""); }
 
+// version_dir is the CANN version before 8.5 (Version is then an internal number) and just "cann" from 8.5 on.
+std::string VersionOf(const std::string& path) {
+    const std::string directory = FileValue(path, "version_dir");
+    const bool named = !directory.empty() && directory[0] >= '0' && directory[0] <= '9';
+    return named ? directory : FileValue(path, "Version");
+}
+
 // A package's version: share/info/<package> on 8.5 and later, else <package>/version.info, else the toolkit's own.
 std::string PackageVersion(aclCANNPackageName name) {
     static const char* const kDirectories[] = {"", "runtime", "compiler", "hccl", "toolkit", "opp", "opp_kernel"};
@@ -39,11 +47,22 @@ std::string PackageVersion(aclCANNPackageName name) {
     if (name != ACL_PKG_NAME_CANN) {
         const std::string directory = kDirectories[name];
         const std::string shared = FileValue(Home() + "/share/info/" + directory + "/version.info", "Version");
-        return !shared.empty() ? shared : FileValue(Home() + "/" + directory + "/version.info", "version_dir");
+        return !shared.empty() ? shared : VersionOf(Home() + "/" + directory + "/version.info");
     }
     utsname host;
     uname(&host);
     return FileValue(Home() + "/" + host.machine + "-linux/ascend_toolkit_install.info", "version");
+}
+
+// 9.0.0-beta.2 -> 9.0.0.beta2, the form this call has always given.
+std::string Dotted(const std::string& version) {
+    const size_t dash = version.find('-');
+    if (dash == std::string::npos) {
+        return version;
+    }
+    std::string suffix = version.substr(dash + 1);
+    suffix.erase(std::remove(suffix.begin(), suffix.end(), '.'), suffix.end());
+    return version.substr(0, dash) + "." + suffix;
 }
 
 void CopyText(char* target, size_t capacity, const std::string& text) {
@@ -120,7 +139,7 @@ aclError aclsysGetCANNVersion(aclCANNPackageName name, aclCANNPackageVersion* ve
     if (version == nullptr || name < ACL_PKG_NAME_CANN || name > ACL_PKG_NAME_DRIVER) {
         return Fail(ACL_ERROR_INVALID_PARAM, "EE1001", "aclsysGetCANNVersion: null pointer or unknown package");
     }
-    const std::string text = simrt::PackageVersion(name);
+    const std::string text = simrt::Dotted(simrt::PackageVersion(name));
     if (text.empty()) {
         return Fail(ACL_ERROR_INVALID_FILE, "EE1003", "aclsysGetCANNVersion: no version file for this package");
     }
