@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.base.errors import DifferencesError, ExitStatus, SmallqError
+from smallq_deploy.base.errors import DifferencesError, ExitStatus, SmallqError, access_error
 from smallq_deploy.base.fsops import remove_tree
 from smallq_deploy.base.proc import Completed, run
 from smallq_deploy.cli.options import Call, command, option
@@ -166,7 +166,10 @@ def demo(call: Call, keep: bool) -> Answer:
     from smallq_deploy.cli.demo_steps import STEPS, play
 
     say = _say(call)
-    root = Path(os.path.realpath(tempfile.mkdtemp(prefix="smallq-demo-")))
+    try:
+        root = Path(os.path.realpath(tempfile.mkdtemp(prefix="smallq-demo-")))
+    except OSError as error:
+        raise access_error(error, f"make a directory in {tempfile.gettempdir()}") from error
     stage = Stage(root, say, _environment(root))
     failure: StepFailedError | None = None
     start = time.monotonic()

@@ -160,8 +160,8 @@ def _repair(stage: Stage, world: _World) -> None:
 
 
 def _leave(stage: Stage, world: _World) -> None:
-    stage.tool("uninstall", "--purge", "--yes")
     stage.tool("history")
+    stage.tool("uninstall", "--purge", "--yes")
     stage.check(not world.live.exists(), "the vendor directory is gone")
     stage.check(world.load_priority == "load_priority=other", "config.ini names the other vendor only")
     stage.check(tree_digest(world.other) == world.digests["other"], "the other vendor is untouched, byte for byte")

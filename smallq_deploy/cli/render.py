@@ -82,6 +82,8 @@ def plain_lines(blocks: Sequence[Block]) -> list[str]:
     out: list[str] = []
     previous: Block | None = None
     for block in blocks:
+        if isinstance(block, Facts) and not any(value for _, value in block.pairs):
+            continue
         if previous is not None and not (isinstance(block, Line) and isinstance(previous, Line)):
             out.append("")
         previous = block

@@ -75,7 +75,7 @@ def smoke(call: Call, device: str, smoke_timeout: float) -> Answer:
         *case_table(report),
         Facts([("library", report.library)]),
     ]
-    if report.remark:
+    if report.remark and report.cases:
         blocks.append(Line(f"times are those of the {report.remark}, not of an NPU"))
     data = {"toolkit": session.toolkit.to_dict(), "smoke": report.to_dict()}
     from smallq_deploy.smoke.runner import parse_device

@@ -56,6 +56,7 @@ class Reader:
 
     path: Path
     problems: list[Problem] = field(default_factory=list)
+    _repeated: int = 0
 
     def add(self, line: int, where: str, text: str) -> None:
         self.problems.append(Problem(line, where, text))
@@ -100,7 +101,9 @@ class Reader:
         if node is None and not self.problems:
             self.add(0, "", "the file is empty")
         value = self._convert(node, "", 0) if node is not None else Value(self, None, 0, "")
-        self.finish()
+        # A key given twice leaves the rest readable; anything else would only cause problems that follow from it.
+        if len(self.problems) > self._repeated:
+            self.finish()
         return value
 
     def _convert(self, node: Any, where: str, depth: int) -> Value:
@@ -128,6 +131,7 @@ class Reader:
             key = str(key_node.value)
             place = f"{where}.{key}" if where else key
             if key in found:
+                self._repeated += 1
                 self.add(line, place, f"the key is given twice (first in line {found[key].key_line})")
                 continue
             value = self._convert(value_node, place, depth + 1)

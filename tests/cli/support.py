@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,18 @@ class Ran:
         return [error["code"] for error in self.document["errors"]]
 
 
-def smallq(*arguments: str | os.PathLike[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> Ran:
-    """``smallq-deploy`` with ``arguments`` in a process of its own; no traceback may appear."""
+def smallq(
+    *arguments: str | os.PathLike[str],
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    prefix: Sequence[str] = (),
+) -> Ran:
+    """``smallq-deploy`` with ``arguments`` in a process of its own; no traceback may appear.
+
+    ``prefix`` is a command that ends with ``exec "$@"``, such as one that mounts something first.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "smallq_deploy", *(os.fspath(argument) for argument in arguments)],
+        [*prefix, sys.executable, "-m", "smallq_deploy", *(os.fspath(argument) for argument in arguments)],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), **(env or {})},
         cwd=cwd or CHECKOUT,
         capture_output=True,
@@ -79,3 +88,17 @@ def checked(ran: Ran, command: str) -> dict[str, Any]:
         validate(data, command)
     assert isinstance(data, dict)
     return data
+
+
+def mounting(script: str) -> list[str]:
+    """A prefix that runs ``script`` in a mount namespace of its own."""
+    return ["unshare", "-rm", "bash", "-ec", script + '; exec "$@"', "-"]
+
+
+@functools.cache
+def may_mount() -> bool:
+    """True where an unprivileged mount namespace can be made (containers may forbid it)."""
+    try:
+        return subprocess.run([*mounting("mount -t tmpfs none /mnt"), "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
