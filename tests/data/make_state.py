@@ -3,8 +3,8 @@
     python tests/data/make_state.py DIRECTORY PLACE
 
 DIRECTORY is ``tests/data/state/v<schema>``; the stores are made below PLACE (such as /opt/sample), which is removed
-again: its path stands in the files, so it should be nobody's. A saved state is made once, with the release that first wrote its schema,
-and never again. Archives, because git keeps neither modes nor times.
+again: its path stands in the files, so it should be nobody's. A saved state is made once, with the release that first
+wrote its schema, and never again. Archives, because git keeps neither modes nor times.
 """
 
 from __future__ import annotations

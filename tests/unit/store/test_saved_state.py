@@ -24,6 +24,7 @@ def saved(version: str, name: str, place: Path) -> World:
     world = World(place)
     world.opp.parent.mkdir(parents=True)
     with tarfile.open(SAVED / version / f"{name}.tar.gz") as archive:
+        archive.extraction_filter = lambda member, path: member  # modes exactly as saved, on every Python
         archive.extractall(world.opp.parent, numeric_owner=True)
     return world
 
