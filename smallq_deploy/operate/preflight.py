@@ -79,7 +79,7 @@ def gather_facts(store: Store, run: RunFile) -> Facts:
         volume.f_favail,
         sum(sizes) + packed + old + _SLACK,
         len(sizes) + 20,
-        os.path.ismount(store.live),
+        is_mount_point(store.live),
         tuple(unwritable(store)),
         processes_using(store.live) if live.exists else (),
     )
@@ -297,6 +297,17 @@ def processes_using(directory: Path) -> tuple[tuple[int, str], ...]:
         except OSError:
             continue  # ended meanwhile, or somebody else's
     return tuple(sorted(found))
+
+
+def is_mount_point(path: Path) -> bool:
+    """Also for a bind mount within one file system, which os.path.ismount does not see."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    # Field 5 is the mount point; space, tab, newline and backslash are written in octal (proc(5)).
+    text = "".join(f"\\{ord(sign):03o}" if sign in " \t\n\\" else sign for sign in str(path))
+    return any(line.split(" ", 5)[4] == text for line in lines)
 
 
 def _existing(path: Path) -> Path:

@@ -20,6 +20,7 @@ import pytest
 from smallq_deploy.operate.mover import rollback, uninstall
 from smallq_deploy.operate.status import status
 from smallq_deploy.store.generations import list_generations
+from smallq_deploy.store.live import observe_live
 from tests.support import killer, packages
 from tests.support.killer import Point, Victim
 from tests.support.opp import FAIL, World
@@ -119,9 +120,13 @@ class Stage:
             self.world.package(content)
         self.old = live_digest(self.world.store)
         self.others = others_digest(self.world.store)
+        self.edited = self.old if observe_live(self.world.store).kind == "changed" else ""
         self.world.root.rename(self.base)
         package = str(self.world.root / f"op-{scenario.package}.run") if scenario.package else ""
         self.command = (str(self.world.root), scenario.action, package, scenario.method, scenario.smoke)
+
+    def problems(self, allowed: tuple[str, ...]) -> list[str]:
+        return world_problems(self.world.store, allowed, self.others, edited=self.edited)
 
     def reset(self) -> None:
         shutil.rmtree(self.world.root, ignore_errors=True)
@@ -167,7 +172,7 @@ def test_kill_at_every_mutating_call(name: str, memory: Path, record_property: C
                 status(store)
             except Exception as error:
                 bad.append(f"{point}: status failed: {error}")
-            bad += [f"{point}: {text}" for text in world_problems(store, (stage.old, new), stage.others)]
+            bad += [f"{point}: {text}" for text in stage.problems((stage.old, new))]
             seen["old" if live_digest(store) == stage.old else "new"] += 1
             if number % 4 == 0:
                 bad += [f"{point}: afterwards: {text}" for text in next_install(stage)]
@@ -211,7 +216,7 @@ def test_kill_during_recovery(name: str, memory: Path, record_property: Callable
                 stage.reset()
                 assert victim.kill_at(stage.command, first) == -9
                 assert victim.kill_at(recovery, second) == -9
-                bad += [f"{first}, {second}: {text}" for text in world_problems(store, allowed, stage.others)]
+                bad += [f"{first}, {second}: {text}" for text in stage.problems(allowed)]
                 pairs += 1
     record_property("measured", f"{name}: {pairs} kills of the recovery, {len(bad)} violations (seed {SEED})")
     assert pairs >= 50
