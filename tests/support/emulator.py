@@ -28,7 +28,7 @@ VECTOR_CORES = 40
 
 # As the sandbox's kernel compiler calls g++ (contract of the simulated toolkit); warnings are errors here only.
 COMPILE_FLAGS = (
-    "-std=c++17", "-O2", "-fPIC", "-shared", "-fno-fast-math", "-ffp-contract=off", "-fvisibility=hidden",
+    "-std=c++17", "-O2", "-fPIC", "-shared", "-fno-fast-math", "-ffp-contract=off", "-fvisibility=hidden", "-pthread",
     "-Wall", "-Wextra", "-Werror",
 )  # fmt: skip
 

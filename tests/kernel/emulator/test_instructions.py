@@ -314,7 +314,9 @@ def hard_floats() -> Array:
     """fp32 numbers at, and one ulp around, fp16 values and the middles between them; subnormals; overflow."""
     halves = np.arange(0, 0x7C00, 7, dtype=np.uint16).view(np.float16).astype(np.float32).view(np.int32)
     around = (halves[:, None] + np.array([-1, 0, 1, 4095, 4096, 4097])).clip(0).astype(np.int32).reshape(-1)
-    values = np.concatenate([around.view(np.float32), np.float32([65504, 65519.99, 65520, 65536, 1e30, 2**-25, 1e-30])])
+    values = np.concatenate(
+        [around.view(np.float32), np.array([65504, 65519.99, 65520, 65536, 1e30, 2**-25, 1e-30], np.float32)]
+    )
     return np.concatenate([values, -values]).astype(np.float32)
 
 

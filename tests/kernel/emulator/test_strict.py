@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def run(
     broken: bool,
     part: int = 17,
     values: np.ndarray | None = None,
-    **options: int,
+    **options: Any,
 ) -> tuple[Result, Gm]:
     """Launch one kernel of kernels/broken.cpp; returns the result and the output."""
     source = np.random.default_rng(1).uniform(-1, 1, COUNT).astype(np.float16) if values is None else values
