@@ -148,7 +148,11 @@ def _refusal(plan: Plan) -> SmallqError | None:
 
 
 def _plan_answer(request: _Request, plan: Plan) -> Answer:
-    data = {"toolkit": request.session.toolkit.to_dict(), "decision": plan.decision, "plan": plan.to_dict()}
+    data: dict[str, Any] = {
+        "toolkit": request.session.toolkit.to_dict(),
+        "decision": plan.decision,
+        "plan": plan.to_dict(),
+    }
     if request.session.call.command == "install":
         data |= {"change": None, "recovered": None}
     return Answer(data, plan_blocks(plan), error=_refusal(plan))

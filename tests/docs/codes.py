@@ -63,7 +63,7 @@ def error_codes() -> dict[str, set[int]]:
 
 def finding_codes() -> set[str]:
     """Codes of findings (verify, repair)."""
-    found = set()
+    found: set[str] = set()
     for path in _sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (

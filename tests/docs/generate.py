@@ -42,7 +42,7 @@ def _option_rows(command: click.Command) -> Iterator[tuple[str, str]]:
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if isinstance(parameter, click.Option) and record is not None:
-            yield record[0].replace("|", "\\|"), record[1].replace("|", "\\|")
+            yield record[0].replace("|", "\\|"), re.sub(r" +", " ", record[1]).replace("|", "\\|")
 
 
 COMMON = {

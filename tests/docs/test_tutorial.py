@@ -1,7 +1,7 @@
 """The tutorial, command by command, from an empty directory: what it prints is what the page says.
 
-In a ``console`` block a line that begins with ``$`` is typed; the lines below are its output. ``...`` in them stands for
-anything, also for lines; ``[exit status N]`` at the end for a status that is not 0.
+In a ``console`` block a line that begins with ``$`` is typed; the lines below are its output. ``...`` in them stands
+for anything, also for lines; ``[exit status N]`` at the end for a status that is not 0.
 """
 
 from __future__ import annotations
