@@ -446,6 +446,18 @@ __aicore__ void SameBytesWithoutSyncAll(World& w) {
         DataCopy(w.out, x, 32);
     }
 }
+__aicore__ void WholeBlockStartsInANeighboursLine(World& w) {
+    TPipe pipe;
+    TBuf<QuePosition::VECOUT> buf;
+    pipe.InitBuffer(buf, 512);
+    LocalTensor<half> x = buf.Get<half>();
+    Duplicate(x, half(1), kCount);
+    if (GetBlockIdx() == 0) {
+        DataCopyPad(w.out, x, DataCopyExtParams(1, 34, 0, 0, 0));
+    } else {
+        DataCopy(w.out[w.bad ? 24 : 32], x, 16);
+    }
+}
 __aicore__ void ScalarStoresToOneLine(World& w) { w.out.SetValue((uint64_t)GetBlockIdx() * (w.bad ? 1 : 32), half(1)); }
 __aicore__ void OneBlockSkipsSyncAll(World& w) {
     if (!w.bad || GetBlockIdx() != 1) {
@@ -518,6 +530,7 @@ constexpr struct {
     NAMED(EventReleasedTwice),
     NAMED(WholeBlocksOverNeighbours),
     NAMED(OneElementTooMany),
+    NAMED(WholeBlockStartsInANeighboursLine),
     NAMED(SameBytesWithoutSyncAll),
     NAMED(ScalarStoresToOneLine),
     NAMED(OneBlockSkipsSyncAll),
