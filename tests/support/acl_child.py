@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 H2D, D2H, D2D = 1, 2, 3
 ND = 2
-TYPES = {"float32": 0, "float16": 1, "int32": 3}
+TYPES = {"float32": 0, "float16": 1, "int32": 3, "int64": 9, "bfloat16": 27}
 Array = npt.NDArray[Any]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "smallq_deploy" / "sandbox" / "native"
 TINY_ADD = ROOT / "tests" / "data" / "ops" / "tiny_add"
+TINY_PROBE = ROOT / "tests" / "data" / "ops" / "tiny_probe"
 ARCH = platform.machine()
 UNIT = "ascend910b"
 OP_TYPE = "TinyAdd"
@@ -68,39 +69,42 @@ def run_tool(*command: str | Path, env: dict[str, str] | None = None) -> subproc
 ACLNN_ENV = {"OPS_ACLNN_GEN": "1", "OPS_PROTO_SEPARATE": "1", "OPS_PROJECT_NAME": "aclnn"}
 
 
-def build_vendor(work: Path, libraries: Path) -> Path:
-    """Builds tiny_add below ``work`` and returns its vendor tree, laid out as an installed one."""
+def build_vendor(work: Path, libraries: Path, source: Path = TINY_ADD) -> Path:
+    """Builds the operator in ``source`` below ``work`` and returns its vendor tree, laid out as an installed one."""
+    op = source.name
     vendor = work / "vendor"
     tbe = vendor / "op_impl" / "ai_core" / "tbe"
     lib = f"lib/linux/{ARCH}"
-    host = TINY_ADD / "op_host"
+    host = source / "op_host"
     for directory in ("op_api/lib", "op_api/include", f"op_proto/{lib}", f"op_impl/ai_core/tbe/op_tiling/{lib}"):
         (vendor / directory).mkdir(parents=True)
     gen, tiling = work / "gen", work / "tiling"
-    compile_library(work / "libop_host_aclnn.so", [host / "tiny_add_def.cpp"], "gnu++17")
+    compile_library(work / "libop_host_aclnn.so", [host / f"{op}_def.cpp"], "gnu++17")
     done = run_tool(libraries / "op_build", work / "libop_host_aclnn.so", gen, env=ACLNN_ENV)
     assert done.returncode == 0, done.stderr
     compile_library(
         vendor / "op_api/lib/libcust_opapi.so",
-        [gen / "aclnn_tiny_add.cpp"],
+        sorted(gen.glob("aclnn_*.cpp")),
         "gnu++17",
         f"-L{libraries}",
         "-lnnopbase",
         f"-Wl,-rpath-link,{libraries}",
+        "-Wl,--no-undefined",
     )
-    shutil.copy(gen / "aclnn_tiny_add.h", vendor / "op_api/include")
+    for header in gen.glob("aclnn_*.h"):
+        shutil.copy(header, vendor / "op_api/include")
     hidden = "-fvisibility=hidden"
     opmaster = tbe / f"op_tiling/{lib}/libcust_opmaster_rt2.0.so"
-    compile_library(opmaster, [host / "tiny_add_tiling.cpp"], "c++11", hidden)
-    compile_library(
-        vendor / f"op_proto/{lib}/libcust_opsproto_rt2.0.so", [host / "tiny_add_proto.cpp"], "c++11", hidden
-    )
+    compile_library(opmaster, [host / f"{op}_tiling.cpp"], "c++11", hidden)
+    proto = host / f"{op}_proto.cpp"
+    if proto.exists():
+        compile_library(vendor / f"op_proto/{lib}/libcust_opsproto_rt2.0.so", [proto], "c++11", hidden)
     assert run_tool(libraries / "op_build", "--tiling-header", opmaster, tiling).returncode == 0
-    build_kernels(work, tiling, tbe / "kernel")
+    build_kernels(work, tiling, tbe / "kernel", source)
     return vendor
 
 
-def build_kernels(work: Path, tiling: Path, kernel: Path) -> None:
+def build_kernels(work: Path, tiling: Path, kernel: Path, source: Path) -> None:
     tool: list[str | Path] = [sys.executable, NATIVE / "opbuild" / "kernel_build.py"]
     common: list[str | Path] = [
         "--ops-info",
@@ -111,8 +115,9 @@ def build_kernels(work: Path, tiling: Path, kernel: Path) -> None:
         work / "bin",
     ]
     bisheng = write_compiler(work / "bisheng")
-    sources: list[str | Path] = ["--src", TINY_ADD / "op_kernel", "--tiling", tiling / OP, "--bisheng", bisheng]
-    done = run_tool(*tool, "compile", *common, "--op", OP, *sources)
+    op = source.name
+    sources: list[str | Path] = ["--src", source / "op_kernel", "--tiling", tiling / op, "--bisheng", bisheng]
+    done = run_tool(*tool, "compile", *common, "--op", op, *sources)
     assert done.returncode == 0, done.stderr
     done = run_tool(*tool, "index", *common, "--out", kernel)
     assert done.returncode == 0, done.stderr

@@ -34,6 +34,19 @@ def vendor(shared_directory: Path, libraries: Path) -> Path:
     return work / "vendor"
 
 
+@pytest.fixture(scope="session")
+def probe_vendor(shared_directory: Path, libraries: Path) -> Path:
+    """The operator with several interface versions."""
+    work = shared_directory / "tiny_probe"
+    work.mkdir(exist_ok=True)
+    done = work / "done"
+    with exclusive_lock(work, wait_seconds=200):
+        if not done.exists():
+            acl_toolkit.build_vendor(work, libraries, acl_toolkit.TINY_PROBE)
+            done.touch()
+    return work / "vendor"
+
+
 @pytest.fixture
 def toolkit(tmp_path: Path, libraries: Path) -> acl_toolkit.Toolkit:
     return acl_toolkit.create_toolkit(tmp_path / "cann", libraries)
@@ -50,5 +63,20 @@ def child(toolkit: acl_toolkit.Toolkit) -> Child:
         if not lines:
             return {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
         return {**json.loads(lines[-1][7:]), "stdout": done.stdout, "stderr": done.stderr}
+
+    return run
+
+
+@pytest.fixture
+def generate(tmp_path: Path, libraries: Path):  # type: ignore[no-untyped-def]
+    """Compiles a definition and runs op_build: (exit status, stderr, output directory)."""
+
+    def run(source: str) -> tuple[int, str, Path]:
+        (tmp_path / "x_def.cpp").write_text('#include "register/op_def_registry.h"\nnamespace ops {\n' + source + "}\n")
+        acl_toolkit.compile_library(tmp_path / "libdef.so", [tmp_path / "x_def.cpp"], "gnu++17")
+        done = acl_toolkit.run_tool(
+            libraries / "op_build", tmp_path / "libdef.so", tmp_path / "gen", env=acl_toolkit.ACLNN_ENV
+        )
+        return done.returncode, done.stderr, tmp_path / "gen"
 
     return run

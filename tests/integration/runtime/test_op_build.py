@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.acl_toolkit import ACLNN_ENV, NATIVE, TINY_ADD, compile_library, run_tool, write_compiler
 
-HEAD = '#include "register/op_def_registry.h"\nnamespace ops {\n'
 FP16 = ".DataType({ge::DT_FLOAT16}).Format({ge::FORMAT_ND})"
 
 
@@ -19,19 +18,6 @@ def definition(op_type: str, body: str) -> str:
         f"class {op_type} : public OpDef {{ public: explicit {op_type}(const char* name) : OpDef(name) {{\n{body}\n"
         f'this->AICore().AddConfig("ascend910b"); }} }};\nOP_ADD({op_type});\n'
     )
-
-
-@pytest.fixture
-def generate(tmp_path: Path, libraries: Path):  # type: ignore[no-untyped-def]
-    """Compiles a definition and runs op_build: (exit status, stderr, output directory)."""
-
-    def run(source: str) -> tuple[int, str, Path]:
-        (tmp_path / "x_def.cpp").write_text(HEAD + source + "}\n")
-        compile_library(tmp_path / "libdef.so", [tmp_path / "x_def.cpp"], "gnu++17")
-        done = run_tool(libraries / "op_build", tmp_path / "libdef.so", tmp_path / "gen", env=ACLNN_ENV)
-        return done.returncode, done.stderr, tmp_path / "gen"
-
-    return run
 
 
 def signature(header: str, function: str) -> list[str]:

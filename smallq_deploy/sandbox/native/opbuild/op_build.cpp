@@ -52,6 +52,26 @@ void CheckParams(const std::string& op, const char* role, const std::deque<ops::
     }
 }
 
+// Only what a caller may leave out can be missing from an older version of the interface.
+void CheckVersions(const ops::OpDef& def) {
+    for (const ops::OpParamDef& input : def.inputs) {
+        if (input.version != 0 && !IsOptional(input)) {
+            throw Error(def.type + ": input " + input.name + " has a Version: only an OPTIONAL input can have one");
+        }
+    }
+    for (const ops::OpParamDef& output : def.outputs) {
+        if (output.version != 0) {
+            throw Error(def.type + ": output " + output.name + " has a Version: outputs cannot have one");
+        }
+    }
+    for (const ops::OpAttrDef& attr : def.attrs) {
+        if (attr.version != 0 && (attr.attr_type != ops::OPTIONAL || !attr.has_default)) {
+            throw Error(def.type + ": attribute " + attr.name +
+                        " has a Version: only an OPTIONAL attribute with a default value can have one");
+        }
+    }
+}
+
 void Generate(const std::string& library, const std::string& directory) {
     const char* const expected[][2] = {{"OPS_ACLNN_GEN", "1"}, {"OPS_PROTO_SEPARATE", "1"}};
     for (const auto& item : expected) {
@@ -75,8 +95,11 @@ void Generate(const std::string& library, const std::string& directory) {
     for (const ops::OpDef& def : defs) {
         CheckDefinition(def);
         const std::string snake = SnakeCase(def.type);
-        WriteFile(directory + "/aclnn_" + snake + ".h", AclnnHeader(def));
-        WriteFile(directory + "/aclnn_" + snake + ".cpp", AclnnSource(def));
+        for (const uint32_t version : InterfaceVersions(def)) {
+            const std::string file = directory + "/" + AclnnFile(def, version);
+            WriteFile(file + ".h", AclnnHeader(def, version));
+            WriteFile(file + ".cpp", AclnnSource(def, version));
+        }
         WriteFile(directory + "/" + snake + "_proto.h", ProtoHeader(def));
         for (const auto& config : def.aicore.configs) {
             units.insert(config.first);
@@ -184,6 +207,7 @@ void CheckDefinition(const ops::OpDef& def) {
             throw Error(def.type + ": attribute " + attr.name + " has no type");
         }
     }
+    CheckVersions(def);
     for (const auto& config : def.aicore.configs) {
         size_t config_rows = 0;
         const Params inputs = Resolve(def.inputs, config.second.inputs);

@@ -26,6 +26,9 @@ file(MAKE_DIRECTORY ${AUTOGEN_DIR} ${TILING_DIR} ${KERNEL_DIR})
 
 set(VENDOR_DIR packages/vendors/${VENDOR_NAME})
 set(IMPL_DIR ${VENDOR_DIR}/op_impl/ai_core/tbe)
+# Names that operators know from the public project.
+set(ASCEND_AUTOGEN_DIR ${AUTOGEN_DIR})
+set(ACLNN_INC_INSTALL_DIR ${VENDOR_DIR}/op_api/include)
 
 list(TRANSFORM ASCEND_COMPUTE_UNIT TOLOWER)
 message(STATUS "units: ${ASCEND_COMPUTE_UNIT}")

@@ -47,6 +47,8 @@ add_custom_target(opbuild_gen DEPENDS ${_aclnn_sources} ${ACLNN_HEADERS} ${PROTO
 target_sources(opapi PRIVATE ${_aclnn_sources})
 target_include_directories(opapi PRIVATE ${AUTOGEN_DIR})
 add_dependencies(opapi opbuild_gen)
+# The name that operators know from the public project.
+add_custom_target(opbuild_gen_default DEPENDS opbuild_gen)
 
 add_custom_command(
     OUTPUT ${TILING_DIR}/done

@@ -43,6 +43,12 @@ public:
         auto_contiguous = true;
         return *this;
     }
+    // The aclnn interface version the parameter came with; 0 is the one without a number. asc-devkit,
+    // OpParamDef::Version.
+    OpParamDef& Version(uint32_t number) {
+        version = number;
+        return *this;
+    }
     OpParamDef& IgnoreContiguous() {
         ignore_contiguous = true;
         return *this;
@@ -53,6 +59,7 @@ public:
     std::vector<ge::DataType> data_types;
     std::vector<ge::Format> formats;
     std::vector<ge::Format> unknown_shape_formats;
+    uint32_t version = 0;
     bool auto_contiguous = false;
     bool ignore_contiguous = false;
 };
@@ -65,15 +72,20 @@ public:
         attr_type = option;
         return *this;
     }
-    OpAttrDef& Bool() { return Set(SimAttrType::kBool, ""); }
+    // As OpParamDef::Version.
+    OpAttrDef& Version(uint32_t number) {
+        version = number;
+        return *this;
+    }
+    OpAttrDef& Bool() { return Declare(SimAttrType::kBool); }
     OpAttrDef& Bool(bool value) { return Set(SimAttrType::kBool, value ? "true" : "false"); }
-    OpAttrDef& Float() { return Set(SimAttrType::kFloat, ""); }
+    OpAttrDef& Float() { return Declare(SimAttrType::kFloat); }
     OpAttrDef& Float(float value) { return Set(SimAttrType::kFloat, std::to_string(value)); }
-    OpAttrDef& Int() { return Set(SimAttrType::kInt, ""); }
+    OpAttrDef& Int() { return Declare(SimAttrType::kInt); }
     OpAttrDef& Int(int64_t value) { return Set(SimAttrType::kInt, std::to_string(value)); }
-    OpAttrDef& String() { return Set(SimAttrType::kString, ""); }
+    OpAttrDef& String() { return Declare(SimAttrType::kString); }
     OpAttrDef& String(const char* value) { return Set(SimAttrType::kString, value); }
-    OpAttrDef& ListBool() { return Set(SimAttrType::kListBool, ""); }
+    OpAttrDef& ListBool() { return Declare(SimAttrType::kListBool); }
     OpAttrDef& ListBool(const std::vector<bool>& values) {
         std::string text;
         for (size_t i = 0; i < values.size(); ++i) {
@@ -81,21 +93,27 @@ public:
         }
         return Set(SimAttrType::kListBool, "[" + text + "]");
     }
-    OpAttrDef& ListFloat() { return Set(SimAttrType::kListFloat, ""); }
+    OpAttrDef& ListFloat() { return Declare(SimAttrType::kListFloat); }
     OpAttrDef& ListFloat(const std::vector<float>& values) { return Set(SimAttrType::kListFloat, Join(values)); }
-    OpAttrDef& ListInt() { return Set(SimAttrType::kListInt, ""); }
+    OpAttrDef& ListInt() { return Declare(SimAttrType::kListInt); }
     OpAttrDef& ListInt(const std::vector<int64_t>& values) { return Set(SimAttrType::kListInt, Join(values)); }
 
     std::string name;
     Option attr_type = REQUIRED;
     SimAttrType value_type = SimAttrType::kUnset;
     std::string default_value;
+    bool has_default = false;
+    uint32_t version = 0;
 
 private:
-    OpAttrDef& Set(SimAttrType type, const std::string& value) {
+    OpAttrDef& Declare(SimAttrType type) {
         value_type = type;
-        default_value = value;
         return *this;
+    }
+    OpAttrDef& Set(SimAttrType type, const std::string& value) {
+        default_value = value;
+        has_default = true;
+        return Declare(type);
     }
     template <typename T>
     static std::string Join(const std::vector<T>& values) {

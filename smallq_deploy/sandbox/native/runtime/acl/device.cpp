@@ -68,13 +68,13 @@ int AccessFault() {
 
 int OpenFault(int32_t device) {
     const std::string name = "device " + std::to_string(device);
-    if (SimRtFault("driver_old") != 0) {
+    if (SimRtDeviceFault("driver_old", device) != 0) {
         return Fail(ACL_ERROR_RT_DRV_INTERNAL_ERROR, "E39999", "the driver is too old for this CANN version");
     }
-    if (SimRtFault("set_device_fails") != 0) {
+    if (SimRtDeviceFault("set_device_fails", device) != 0) {
         return Fail(ACL_ERROR_RT_DEV_SETUP_ERROR, "E39007", name + " cannot be opened");
     }
-    while (SimRtFault("device_hangs") != 0) {
+    while (SimRtDeviceFault("device_hangs", device) != 0) {
         sleep(1);
     }
     return ACL_SUCCESS;
@@ -99,6 +99,12 @@ Context* DefaultContext(int32_t device) {
 }
 
 }  // namespace
+
+int32_t PhysicalDevice(int32_t device) {
+    const std::vector<uint32_t> visible = VisibleDevices();
+    const bool known = device >= 0 && static_cast<size_t>(device) < visible.size();
+    return known ? static_cast<int32_t>(visible[static_cast<size_t>(device)]) : -1;
+}
 
 int RequireDevice(const char* function) {
     if (t_context == nullptr) {

@@ -18,6 +18,8 @@ int Fail(int code, const char* id, const std::string& text);
 // Values of <home>/<arch>-linux/data: devices and memory of one device in bytes.
 uint32_t PhysicalDeviceCount();
 uint64_t DeviceMemorySize();
+// Physical id behind a logical one (ASCEND_RT_VISIBLE_DEVICES); -1 when there is none.
+int32_t PhysicalDevice(int32_t device);
 
 // ACL_SUCCESS, or the error for a call that needs a device but has none in this thread.
 int RequireDevice(const char* function);

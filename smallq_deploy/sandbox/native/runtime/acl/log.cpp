@@ -120,11 +120,13 @@ void SimRtError(const char* code, const char* text) {
 }
 
 int SimRtFault(const char* name) {
-    const char* faults = std::getenv("SMALLQ_SIM_FAULT");
-    if (faults == nullptr) {
-        return 0;
-    }
-    return ("," + std::string(faults) + ",").find("," + std::string(name) + ",") != std::string::npos ? 1 : 0;
+    const std::string faults = "," + simrt::EnvOr("SMALLQ_SIM_FAULT", "") + ",";
+    return faults.find("," + std::string(name) + ",") != std::string::npos ? 1 : 0;
+}
+
+int SimRtDeviceFault(const char* name, int32_t device) {
+    const std::string here = std::string(name) + "@" + std::to_string(simrt::PhysicalDevice(device));
+    return SimRtFault(name) != 0 || SimRtFault(here.c_str()) != 0 ? 1 : 0;
 }
 
 const char* aclGetRecentErrMsg(void) {

@@ -245,7 +245,7 @@ aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
     const uint64_t total = simrt::DeviceMemorySize();
     const std::lock_guard<std::mutex> lock(simrt::g_mutex);
     const uint64_t used = simrt::UsedBytes(device);
-    if (SimRtFault("oom") != 0 || size > total || used + size > total) {
+    if (SimRtDeviceFault("oom", device) != 0 || size > total || used + size > total) {
         return Fail(ACL_ERROR_RT_DEVICE_OOM, "EL0004",
                     "device " + std::to_string(device) + " is out of memory: asked for " + std::to_string(size) +
                         " bytes, " + std::to_string(used) + " of " + std::to_string(total) + " in use");

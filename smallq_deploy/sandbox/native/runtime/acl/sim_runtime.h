@@ -19,8 +19,10 @@ enum SimLogLevel { SIM_LOG_DEBUG = 0, SIM_LOG_INFO = 1, SIM_LOG_WARNING = 2, SIM
 SIM_RT_API void SimRtLog(int level, const char* module, const char* text);
 // Adds a text to what aclGetRecentErrMsg returns in this thread, and logs it as an error.
 SIM_RT_API void SimRtError(const char* code, const char* text);
-// True when SMALLQ_SIM_FAULT names the fault.
+// True when SMALLQ_SIM_FAULT names the fault for the whole machine.
 SIM_RT_API int SimRtFault(const char* name);
+// True when SMALLQ_SIM_FAULT names the fault, or "<name>@<id>" with the physical id of this (logical) device.
+SIM_RT_API int SimRtDeviceFault(const char* name, int32_t device);
 
 // The SoC description, or null with an error text set. Values stay valid for the life of the process.
 SIM_RT_API const fe::PlatFormInfos* SimRtPlatform(void);

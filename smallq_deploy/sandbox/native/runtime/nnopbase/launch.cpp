@@ -144,7 +144,7 @@ int Launch::Run(std::string* text) const {
     if (status != ACL_SUCCESS) {
         return status;
     }
-    if (SimRtFault("dies") != 0) {
+    if (SimRtDeviceFault("dies", device_) != 0) {
         signal(SIGSEGV, SIG_DFL);
         raise(SIGSEGV);
     }
@@ -176,7 +176,7 @@ int Launch::Run(std::string* text) const {
         const char* what = status == ACL_ERROR_RT_VECTOR_CORE_TIMEOUT ? "would hang" : "failed";
         *text = "EZ9999: kernel of " + op_type_ + " " + what + " in the simulated toolkit (" + plan_.kernel->path +
                 ")\n" + message.data();
-    } else if (SimRtFault("wrong_numbers") != 0 && !outputs_.empty() && Bytes(outputs_[0].tensor) > 0) {
+    } else if (SimRtDeviceFault("wrong_numbers", device_) != 0 && !outputs_.empty() && Bytes(outputs_[0].tensor) > 0) {
         const size_t element = aclDataTypeSize(outputs_[0].tensor.dataType);
         reinterpret_cast<uint8_t*>(outputs_[0].tensor.Address())[element - 1] ^= 0x44U;
     }

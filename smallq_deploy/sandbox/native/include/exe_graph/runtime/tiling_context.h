@@ -36,6 +36,7 @@ public:
     const StorageShape* GetOptionalInputShape(size_t ir_index) const {
         return ir_index < input_num_ ? inputs_[ir_index].shape : nullptr;
     }
+    const StorageShape* GetRequiredInputShape(size_t ir_index) const { return GetOptionalInputShape(ir_index); }
     const StorageShape* GetOutputShape(size_t index) const {
         return index < output_num_ ? outputs_[index].shape : nullptr;
     }
