@@ -142,7 +142,7 @@ def test_never_written_bytes_are_nan(kernel: LoadKernel) -> None:
 CROSS = {
     "WholeBlocksOverNeighbours": ("share a line of 32 bytes", 17, 3),
     "OneElementTooMany": ("overlap", 17, 3),
-    "WholeBlockStartsInANeighboursLine": ("share a line of 32 bytes", 17, 2),
+    "WholeBlockInANeighboursLine": ("share a line of 32 bytes", 17, 2),
     "SameBytesWithoutSyncAll": ("overlap", 32, 2),
     "ScalarStoresToOneLine": ("share a line of 64 bytes", 1, 2),
 }

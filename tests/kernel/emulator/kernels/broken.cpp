@@ -446,7 +446,7 @@ __aicore__ void SameBytesWithoutSyncAll(World& w) {
         DataCopy(w.out, x, 32);
     }
 }
-__aicore__ void WholeBlockStartsInANeighboursLine(World& w) {
+__aicore__ void WholeBlockInANeighboursLine(World& w) {
     TPipe pipe;
     TBuf<QuePosition::VECOUT> buf;
     pipe.InitBuffer(buf, 512);
@@ -530,7 +530,7 @@ constexpr struct {
     NAMED(EventReleasedTwice),
     NAMED(WholeBlocksOverNeighbours),
     NAMED(OneElementTooMany),
-    NAMED(WholeBlockStartsInANeighboursLine),
+    NAMED(WholeBlockInANeighboursLine),
     NAMED(SameBytesWithoutSyncAll),
     NAMED(ScalarStoresToOneLine),
     NAMED(OneBlockSkipsSyncAll),
