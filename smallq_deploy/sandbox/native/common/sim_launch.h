@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // C ABI between the simulated runtime (libascendcl, libnnopbase) and a simulated kernel object.
 //
-// In the sandbox a kernel "<OpType>_<md5>.o" is a host shared object that exports one C symbol, SIM_KERNEL_LAUNCH_SYMBOL,
-// of type SimKernelLaunchFn. The runtime fills a SimLaunch and calls it; the emulator compiled into the object runs every
-// block and reports what real hardware would have punished.
+// In the sandbox a kernel "<OpType>_<md5>.o" is a host shared object that exports one C symbol,
+// SIM_KERNEL_LAUNCH_SYMBOL, of type SimKernelLaunchFn. The runtime fills a SimLaunch and calls it; the emulator
+// compiled into the object runs every block and reports what real hardware would have punished.
 #ifndef SMALLQ_SIM_LAUNCH_H_
 #define SMALLQ_SIM_LAUNCH_H_
 
@@ -25,30 +25,30 @@ typedef struct SimGmRegion {
 
 enum SimStatus {
     SIM_OK = 0,
-    SIM_FINDING = 1,   // strict mode found an error; message holds "CODE: text" lines, one a finding
-    SIM_HANG = 2,      // would hang on hardware (SyncAll never completed, queue never filled)
-    SIM_BAD_LAUNCH = 3 // wrong ABI number, argument count, more blocks than cores with SyncAll ...
+    SIM_FINDING = 1,    // strict mode found an error; message holds "CODE: text" lines, one a finding
+    SIM_HANG = 2,       // would hang on hardware (SyncAll never completed, queue never filled)
+    SIM_BAD_LAUNCH = 3  // wrong ABI number, argument count, more blocks than cores with SyncAll ...
 };
 
 typedef struct SimLaunch {
-    uint32_t abi;             // SIM_LAUNCH_ABI
-    uint32_t blockDim;        // blocks to run, one a vector core
+    uint32_t abi;       // SIM_LAUNCH_ABI
+    uint32_t blockDim;  // blocks to run, one a vector core
     uint64_t tilingKey;
-    const void* tilingData;   // host copy of the tiling struct
-    uint64_t tilingSize;      // bytes
-    const uint64_t* gmArgs;   // device addresses of inputs then outputs, in definition order; 0 for an absent one
+    const void* tilingData;  // host copy of the tiling struct
+    uint64_t tilingSize;     // bytes
+    const uint64_t* gmArgs;  // device addresses of inputs then outputs, in definition order; 0 for an absent one
     uint32_t gmArgCount;
-    uint64_t workspace;       // device address of the *user* workspace (after the system part), 0 if none
+    uint64_t workspace;          // device address of the *user* workspace (after the system part), 0 if none
     const SimGmRegion* regions;  // sorted by base
     uint32_t regionCount;
-    uint32_t coreNumAiv;      // vector cores of the simulated SoC (40 on Ascend 910B3)
-    uint64_t ubSize;          // bytes of unified buffer a kernel may use (196352 on Ascend 910B3)
-    uint32_t threads;         // blocks run at once; 0 = host cores
-    uint32_t strict;          // 1 = check everything, 0 = arithmetic only
-    char* message;            // out: NUL-terminated text, may be empty
+    uint32_t coreNumAiv;  // vector cores of the simulated SoC (40 on Ascend 910B3)
+    uint64_t ubSize;      // bytes of unified buffer a kernel may use (196352 on Ascend 910B3)
+    uint32_t threads;     // blocks run at once; 0 = host cores
+    uint32_t strict;      // 1 = check everything, 0 = arithmetic only
+    char* message;        // out: NUL-terminated text, may be empty
     uint32_t messageCapacity;
     uint32_t reserved;
-    void* report;             // reserved for the cost model's per-launch report; NULL
+    void* report;  // reserved for the cost model's per-launch report; NULL
 } SimLaunch;
 
 typedef int (*SimKernelLaunchFn)(SimLaunch* launch);
