@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smallq_deploy.base.errors import SmallqError
+from smallq_deploy.base.errors import SmallqError, access_error
 from smallq_deploy.operate.preflight import Facts, after_order, check, gather_facts
 from smallq_deploy.store.generations import next_number
 from smallq_deploy.store.recovery import refuse_open
@@ -109,8 +109,9 @@ def make_plan(
     try:
         refuse_open(store)
         facts = gather_facts(store, run)
-    except SmallqError as error:
-        return replace(refused, problems=(error,), reasons=(error.message,))
+    except (SmallqError, OSError) as error:
+        problem = error if isinstance(error, SmallqError) else access_error(error, f"look at {store.vendors}")
+        return replace(refused, problems=(problem,), reasons=(problem.message,))
     problems, warnings = check(facts, environment, release, store, run, options)
     same, why = _same(facts, store, run, options)
     seen = replace(refused, warnings=warnings, space_needed=facts.space_needed, facts=facts)

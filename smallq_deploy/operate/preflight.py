@@ -18,6 +18,7 @@ from smallq_deploy.base.errors import (
     PackageError,
     SmallqError,
     UsageError,
+    access_error,
 )
 from smallq_deploy.base.fsops import tree_size
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
@@ -86,16 +87,25 @@ def gather_facts(store: Store, run: RunFile) -> Facts:
 
 
 def check_place(store: Store) -> None:
-    """Is this an opp directory whose vendors directory we may work in?"""
-    if not store.opp.is_dir():
+    """Is this an opp directory whose vendors directory we may work in?
+
+    Raises NoToolkitError NO_OPP, ConflictError VENDORS_IS_LINK, VENDORS_NOT_A_DIRECTORY, LIVE_NOT_A_DIRECTORY, and
+    AccessError where even looking is not allowed.
+    """
+    try:
+        opp, linked = store.opp.is_dir(), store.vendors.is_symlink()
+        blocked = store.vendors.exists() and not store.vendors.is_dir()
+    except OSError as error:
+        raise access_error(error, f"look at {store.vendors}") from error
+    if not opp:
         raise NoToolkitError("NO_OPP", f"there is no opp directory {store.opp}", hint="see `smallq-deploy detect`")
-    if store.vendors.is_symlink():
+    if linked:
         raise ConflictError(
             "VENDORS_IS_LINK",
             f"{store.vendors} is a link to {os.readlink(store.vendors)}",
             hint="name the opp directory that really holds the vendors directory with --opp",
         )
-    if store.vendors.exists() and not store.vendors.is_dir():
+    if blocked:
         raise ConflictError("VENDORS_NOT_A_DIRECTORY", f"{store.vendors} is no directory", hint="move it away")
     live_exists(store)
 

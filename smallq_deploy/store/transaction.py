@@ -55,7 +55,8 @@ def change_live(store: Store, change: Change, *, events: Events | None = None, m
 
     Whatever ``change`` raises undoes the transaction and is raised again (an OSError in its typed form); a process that
     dies leaves a journal from which :func:`recover` gets the old or the new state. ``method`` forces one switch method.
-    Raises OpenTransactionError UNDO_FAILED when even the undo failed.
+    Raises OpenTransactionError UNDO_FAILED when even the undo failed, UNFINISHED when the decision could not be
+    completed; recovery does it once the cause is gone.
     """
     return _Transaction(store, change, events or Events(), method).run()
 
@@ -83,10 +84,20 @@ class _Transaction:
             raise
         # The decision stands in the journal: from here on recovery would come to the same end.
         kept = journal.phase == journals.OK
+        finish = settle.keep if kept else settle.undo
         try:
-            (settle.keep if kept else settle.undo)(self.store, journal)
+            try:
+                finish(self.store, journal)
+            except KeyboardInterrupt:
+                finish(self.store, journal)  # too late to interrupt; a second Ctrl-C leaves it to recovery
         except OSError as error:
-            raise access_error(error, f"finish the {self.change.action}; run `smallq-deploy recover`") from error
+            cause = access_error(error, f"finish the {self.change.action}")
+            raise OpenTransactionError(
+                "UNFINISHED",
+                f"the {'new' if kept else 'old'} state was decided on, but {cause.message}",
+                hint="remove the cause, then run `smallq-deploy recover`: it completes this",
+                details=cause.details,
+            ) from error
         state = read_state(self.store).of(self.store.vendor)
         return ChangeReport(
             journal.txid,

@@ -246,6 +246,29 @@ def test_and_to_a_copy_where_the_live_directory_cannot_be_renamed(
     assert live_digest(store) == before
 
 
+def test_a_half_done_fallback_is_taken_back_before_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.rename
+    refused = []
+
+    def refuse(first: Path, second: Path) -> None:
+        raise OSError(errno.EINVAL, "no exchange here", str(first))
+
+    def picky(source: Path, target: Path) -> None:
+        if Path(source).name == "tree" and target == store.live and not refused:
+            refused.append(source)
+            raise OSError(errno.EXDEV, "cross-device", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(switches, "rename_exchange", refuse)
+    monkeypatch.setattr(os, "rename", picky)
+    before = live_digest(store)
+    assert put(store, "one").method == "copy"
+    assert (text_of(store), len(refused)) == ("one", 1)
+    monkeypatch.undo()
+    go(store, 1)
+    assert live_digest(store) == before
+
+
 def test_an_edited_generation_is_not_made_live(store: Store) -> None:
     put(store, "one")
     (store.tree_dir(1) / "a" / "text").write_text("FOUND")
