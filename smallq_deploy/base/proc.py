@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 _KEEP_OUTPUT = 4 * 1024 * 1024
+_GRACE = 5.0  # seconds between SIGTERM and SIGKILL when we are interrupted
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ def run(
                 child.wait(None if timeout is None else max(0.0, timeout - (time.monotonic() - start)))
             except subprocess.TimeoutExpired:
                 timed_out = True
+    except BaseException:
+        # We are interrupted: the child may have children in sessions of their own, and only it can end those.
+        _end_group(child)
+        raise
     finally:
         if timed_out or child.poll() is None or kill_leftovers:
             _kill_group(child.pid)
@@ -153,6 +158,15 @@ def run(
         time.monotonic() - start,
         timed_out,
     )
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """Ask the group to end, and wait a little."""
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait(_GRACE)
+    except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+        pass
 
 
 def _kill_group(pgid: int) -> None:

@@ -136,6 +136,7 @@ def _environment(root: Path) -> dict[str, str]:
     package_parent = str(Path(__file__).resolve().parents[2])
     env["PYTHONPATH"] = ":".join(part for part in (package_parent, env.get("PYTHONPATH", "")) if part)
     env["XDG_DATA_HOME"] = str(root / "data")
+    env["TMPDIR"] = str(root / "tmp")
     # A cache that the caller has set up on purpose saves compiling; the default one would be left behind.
     env.setdefault("XDG_CACHE_HOME", str(root / "cache"))
     env["NO_COLOR"] = "1"
@@ -171,6 +172,7 @@ def demo(call: Call, keep: bool) -> Answer:
     except OSError as error:
         raise access_error(error, f"make a directory in {tempfile.gettempdir()}") from error
     stage = Stage(root, say, _environment(root))
+    (root / "tmp").mkdir()
     failure: StepFailedError | None = None
     start = time.monotonic()
     say(f"smallq-deploy demo: everything below happens in a {REMARK}; no time or number in it is an NPU's.")
