@@ -38,6 +38,6 @@ def dump(document: Mapping[str, Any]) -> str:
 
 
 def schema_path(command: str = "") -> Path:
-    """The JSON Schema file of the envelope ('') or of one command's ``data`` ("sandbox create")."""
+    """The JSON Schema file of the envelope ('') or of one command's ``data``."""
     name = command.replace(" ", "-") or "envelope"
     return Path(__file__).with_name("schema") / f"{name}.json"

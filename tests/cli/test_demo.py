@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from smallq_deploy.cli.demo_steps import STEPS
+from smallq_deploy.cli.demo_steps import KERNEL, RIGHT, STEPS
 from tests.cli.support import checked, smallq
 from tests.conftest import CHECKOUT
 
@@ -79,3 +79,7 @@ def test_demo_interrupted_in_a_build_leaves_nothing(tmp_path: Path) -> None:
     while time.monotonic() < deadline and processes_in(place):
         time.sleep(0.1)
     assert processes_in(place) == []
+
+
+def test_the_line_that_the_demo_changes_is_there_once() -> None:
+    assert (CHECKOUT / "src_op" / "smallq_flash_attention" / KERNEL).read_text().count(RIGHT) == 1
