@@ -36,6 +36,17 @@ class Step:
 
 
 @dataclass
+class RunningStep:
+    """What ``with events.step(...) as step`` gives: a step can end badly without raising."""
+
+    result: str = "ok"
+
+    def fail(self) -> None:
+        """Report this step as failed; the command goes on."""
+        self.result = "failed"
+
+
+@dataclass
 class Events:
     """Collects steps and warnings and hands every event to ``sink``."""
 
@@ -45,16 +56,17 @@ class Events:
     _depth: int = 0
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> Iterator[RunningStep]:
         """A named step; its end is reported with its duration also when it raises."""
         start = time.monotonic()
         depth = self._depth
         self.sink(Event("start", name, depth))
         self._depth += 1
+        running = RunningStep()
         result = "failed"
         try:
-            yield
-            result = "ok"
+            yield running
+            result = running.result
         finally:
             self._depth = depth
             seconds = time.monotonic() - start

@@ -20,6 +20,8 @@ _LIVE_WORDS = {
     "removed": "removed by somebody else",
 }
 
+_REASON_WIDTH = 90  # characters of a reason in the table; --json has all of it
+
 
 def _proof(generation: Generation) -> str:
     if generation.failed:
@@ -96,10 +98,11 @@ def history(call: Call) -> Answer:
 
 def _history_row(record: dict[str, Any]) -> tuple[str, ...]:
     live = record.get("live")
+    reason = str(record.get("reason", ""))
     return (
         str(record.get("time", "")),
         str(record.get("action", "")),
         str(record.get("result", "")),
         f"generation {live}" if live else "nothing",
-        str(record.get("reason", "")),
+        reason if len(reason) <= _REASON_WIDTH else reason[: _REASON_WIDTH - 1] + "…",
     )

@@ -33,8 +33,10 @@ Smoke = Callable[[], SmokeResult]
 
 def prove(smoke: Smoke, events: Events, *, keep_unproven: bool = False, keep_always: bool = False) -> Proof:
     """Run the smoke test and decide: a pass is kept, a failure is not, an inconclusive one only when asked for."""
-    with events.step("smoke test"):
+    with events.step("smoke test") as step:
         result = smoke()
+        if result.verdict != "pass":
+            step.fail()
     keep = keep_always or result.verdict == "pass" or (result.verdict == "inconclusive" and keep_unproven)
     reason = "" if result.verdict == "pass" else f"smoke test: {result.message or result.verdict}"
     return Proof(keep, result.verdict, result.to_dict(), reason)

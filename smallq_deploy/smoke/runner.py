@@ -214,8 +214,10 @@ def _ask(test: _Test, device: int | str, events: Events) -> list[DeviceResult]:
             events.note(f"no time left to ask {len(queue)} more devices")
             break
         number = queue.pop(0)
-        with events.step(f"call the operator on device {number}"):
+        with events.step(f"call the operator on device {number}") as step:
             result = test.on_device(number)
+            if result.outcome.verdict != "pass":
+                step.fail()
         results.append(result)
         if result.outcome.verdict != "pass":
             events.note(f"device {number}: {result.outcome.verdict}: {result.outcome.message}")
