@@ -17,3 +17,8 @@ def test_every_code_is_documented() -> None:
     table = re.findall(r"^\| ([A-Z_]+) \| (?:always|strict) \|", (INCLUDE.parent / "README.md").read_text(), re.M)
     assert raised - {""} == set(table)
     assert len(table) == len(set(table))
+
+
+def test_codes_made_from_two_pipes_are_documented() -> None:
+    assert '"MISSING_SYNC_" + pair' in (INCLUDE / "emu" / "check_order.h").read_text()
+    assert "| MISSING_SYNC_a_b | strict |" in (INCLUDE.parent / "README.md").read_text()

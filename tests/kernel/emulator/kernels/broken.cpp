@@ -175,6 +175,7 @@ __aicore__ void StorePastTheEnd(World& w) {
     TBuf<QuePosition::VECOUT> buf;
     pipe.InitBuffer(buf, 1024);
     Duplicate(buf.Get<half>(), half(1), 512);
+    PipeBarrier<PIPE_ALL>();
     DataCopyPad(w.out[200], buf.Get<half>(), DataCopyExtParams(1, w.bad ? 114 : 112, 0, 0, 0));
 }
 __aicore__ void ScalarStorePastTheEnd(World& w) { w.out.SetValue(w.bad ? 256 : 255, half(1)); }
@@ -189,12 +190,16 @@ __aicore__ void DeadLanesReachTheSum(World& w) {
     pipe.InitBuffer(outBuf, 512);
     LocalTensor<float> row = buf.Get<float>();
     Duplicate(row, 1.0f, 40);
+    PipeBarrier<PIPE_V>();
     Muls(row, row, 2.0f, 64);  // computing with dead lanes is no error
+    PipeBarrier<PIPE_V>();
     if (!w.bad) {
         uint64_t dead[2] = {~uint64_t{0} << 40, 0};
         Duplicate(row, 0.0f, dead, 1, 1, 8);
+        PipeBarrier<PIPE_V>();
     }
     WholeReduceSum<float>(outBuf.Get<float>(), row, 64, 1, 1, 1, 8);
+    PipeBarrier<PIPE_ALL>();
     DataCopyPad(w.work, outBuf.Get<float>(), DataCopyExtParams(1, 4, 0, 0, 0));
 }
 __aicore__ void PaddingNotWritten(World& w) {
@@ -204,6 +209,7 @@ __aicore__ void PaddingNotWritten(World& w) {
     // 17 columns a row at a pitch of 32; the store takes the padding along
     DataCopyPad(buf.Get<half>(), w.in, DataCopyExtParams(4, 34, 0, 0, 0),
                 DataCopyPadExtParams<half>(!w.bad, 0, 15, half(0)));
+    PipeBarrier<PIPE_ALL>();
     DataCopy(w.out, buf.Get<half>(), 128);
 }
 __aicore__ void WorkspaceNotWritten(World& w) {
@@ -212,9 +218,12 @@ __aicore__ void WorkspaceNotWritten(World& w) {
     pipe.InitBuffer(buf, 512);
     if (!w.bad) {
         Duplicate(buf.Get<float>(), 1.0f, 64);
+        PipeBarrier<PIPE_ALL>();
         DataCopy(w.work, buf.Get<float>(), 64);
+        PipeBarrier<PIPE_ALL>();
     }
     DataCopy(buf.Get<float>(), w.work, 64);
+    PipeBarrier<PIPE_ALL>();
     DataCopy(w.work[64], buf.Get<float>(), 64);
 }
 __aicore__ void RecycledBufferNotRefilled(World& w) {
@@ -226,7 +235,9 @@ __aicore__ void RecycledBufferNotRefilled(World& w) {
         DataCopy(x, w.in, pass == 1 && w.bad ? 16 : 32);
         que.EnQue(x);
         x = que.DeQue<half>();
+        PipeBarrier<PIPE_ALL>();
         DataCopy(w.out, x, 32);
+        PipeBarrier<PIPE_ALL>();
         que.FreeTensor(x);
     }
 }
@@ -239,6 +250,7 @@ __aicore__ void RepeatWrapsToZero(World& w) {
     pipe.InitBuffer(buf, 256 * 256);
     const uint32_t repeats = w.bad ? 256 : 255;  // the instruction's field has 8 bits
     Duplicate(buf.Get<float>(), 1.0f, (uint64_t)64, (uint8_t)repeats, 1, 8);
+    PipeBarrier<PIPE_ALL>();
     DataCopy(w.work, buf.Get<float>(), 64);
 }
 __aicore__ void BranchOnUnwrittenUb(World& w) {
@@ -247,6 +259,7 @@ __aicore__ void BranchOnUnwrittenUb(World& w) {
     pipe.InitBuffer(buf, 512);
     LocalTensor<float> row = buf.Get<float>();
     Duplicate(row, 1.0f, w.bad ? 8 : 16);
+    PipeBarrier<PIPE_ALL>();
     if (row.GetValue(12) > 0.5f) {
         row.SetValue(0, 2.0f);
     }
@@ -262,6 +275,7 @@ __aicore__ void BranchOnUnwrittenGm(World& w) {
 __aicore__ void ZeroByZero(World& w) {
     OnFloats(w, [](Floats& a, Floats& b, bool bad) {
         Duplicate(a, bad ? 0.0f : 1.0f, 64);
+        PipeBarrier<PIPE_V>();
         Div(b, a, a, 64);
     });
 }
@@ -273,9 +287,13 @@ __aicore__ void PassThrough(World& w) {
     pipe.InitBuffer(buf, 512);
     pipe.InitBuffer(wide, 1024);
     DataCopy(buf.Get<half>(), w.in, kCount);
+    PipeBarrier<PIPE_ALL>();
     Cast(wide.Get<float>(), buf.Get<half>(), RoundMode::CAST_NONE, kCount);
+    PipeBarrier<PIPE_V>();
     Sub(wide.Get<float>(), wide.Get<float>(), wide.Get<float>(), kCount);
+    PipeBarrier<PIPE_V>();
     Cast(buf.Get<half>(), wide.Get<float>(), RoundMode::CAST_RINT, kCount);
+    PipeBarrier<PIPE_ALL>();
     DataCopy(w.out, buf.Get<half>(), kCount);
 }
 
@@ -419,6 +437,7 @@ __aicore__ void WritePart(World& w, uint32_t kind) {
     pipe.InitBuffer(buf, 512);
     LocalTensor<half> x = buf.Get<half>();
     Duplicate(x, half(GetBlockIdx()), kCount);
+    PipeBarrier<PIPE_ALL>();
     const uint32_t extra = kind == 1 && w.bad ? 1 : 0;
     const GlobalTensor<half> mine = w.out[(uint64_t)GetBlockIdx() * w.part];
     if (kind == 0 && w.bad) {
@@ -436,6 +455,7 @@ __aicore__ void SameBytesWithoutSyncAll(World& w) {
     pipe.InitBuffer(buf, 512);
     LocalTensor<half> x = buf.Get<half>();
     Duplicate(x, half(GetBlockIdx()), kCount);
+    PipeBarrier<PIPE_ALL>();
     if (GetBlockIdx() == 0) {
         DataCopy(w.out, x, 32);
     }
@@ -452,6 +472,7 @@ __aicore__ void WholeBlockInANeighboursLine(World& w) {
     pipe.InitBuffer(buf, 512);
     LocalTensor<half> x = buf.Get<half>();
     Duplicate(x, half(1), kCount);
+    PipeBarrier<PIPE_ALL>();
     if (GetBlockIdx() == 0) {
         DataCopyPad(w.out, x, DataCopyExtParams(1, 34, 0, 0, 0));
     } else {

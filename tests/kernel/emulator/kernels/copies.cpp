@@ -39,7 +39,9 @@ extern "C" __global__ __aicore__ void copies(GM_ADDR gmIn, GM_ADDR gmOut, GM_ADD
             }
             if (i > 0) {
                 LocalTensor<half> x = que.DeQue<half>();
+                PipeBarrier<PIPE_ALL>();  // a VECIN queue orders MTE2 and V; here it feeds MTE3
                 DataCopy(out[(i - 1) * 64], x, 64);
+                PipeBarrier<PIPE_ALL>();
                 que.FreeTensor(x);
             }
         }
@@ -50,15 +52,18 @@ extern "C" __global__ __aicore__ void copies(GM_ADDR gmIn, GM_ADDR gmOut, GM_ADD
     LocalTensor<half> ub = buf.Get<half>();
     if (TILING_KEY_IS(1) || TILING_KEY_IS(3)) {
         Duplicate(ub, half(-1), kImage);
+        PipeBarrier<PIPE_ALL>();
         if (TILING_KEY_IS(1)) {
             DataCopyPad(ub, in[r.gmOffset], bytes,
                         DataCopyPadExtParams<half>(r.isPad != 0, (uint8_t)r.left, (uint8_t)r.right, half(r.value)));
         } else {
             DataCopy(ub, in[r.gmOffset], blocks);
         }
+        PipeBarrier<PIPE_ALL>();
         DataCopy(out, ub, kImage);
     } else {
         DataCopy(ub, in, kImage);
+        PipeBarrier<PIPE_ALL>();
         if (TILING_KEY_IS(2)) {
             DataCopyPad(out[r.gmOffset], ub, bytes);
         } else {

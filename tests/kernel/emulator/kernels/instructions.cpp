@@ -36,8 +36,12 @@ struct Images {
         dst = buffers[0].template Get<T>();
         src0 = buffers[1].template Get<T>();
         src1 = buffers[2].template Get<T>();
+        PipeBarrier<PIPE_ALL>();
     }
-    __aicore__ void Store() { DataCopy(gm[0], dst, kImage / sizeof(T)); }
+    __aicore__ void Store() {
+        PipeBarrier<PIPE_ALL>();
+        DataCopy(gm[0], dst, kImage / sizeof(T));
+    }
 };
 
 #define RUN_BINARY(Name)                                                                             \

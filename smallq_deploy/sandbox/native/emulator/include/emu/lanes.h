@@ -70,7 +70,16 @@ inline Mask CheckedCount(const char* api, uint64_t count, uint32_t lanes, bool u
         Raise(SIM_FINDING, "MASK_RANGE", api, Here().Block(), at, "mask %llu is more than the %u lanes of a repeat",
               static_cast<unsigned long long>(count), lanes);
     }
-    return MaskOfCount(count);
+    const Mask mask = MaskOfCount(count);
+    const Core& core = Here();
+    if (!used && count != AscendC::MASK_PLACEHOLDER && core.Launch().strict != 0 &&
+        (mask.bits[0] != core.maskRegister[0] || (lanes > 64 && mask.bits[1] != core.maskRegister[1]))) {
+        Raise(SIM_FINDING, "MASK_STALE", api, core.Block(), at,
+              "the call names the first %llu lanes, but with isSetMask = false it runs on those of the mask register, "
+              "which last held another mask (calls with an element count and Brcb leave it at all ones)",
+              static_cast<unsigned long long>(count));
+    }
+    return mask;
 }
 
 // Calls with an element count run in counter mode and leave the mask register at all ones (8.1 implementation).

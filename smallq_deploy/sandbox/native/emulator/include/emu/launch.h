@@ -16,6 +16,7 @@
 #include "check_cross_core.h"
 #include "check_flags.h"
 #include "check_operands.h"
+#include "check_order.h"
 #include "check_taint.h"
 #include "core.h"
 
@@ -136,8 +137,9 @@ private:
             core.Subscribe(std::make_unique<FlagChecker>());
             if (Launch().strict != 0) {
                 core.Subscribe(std::make_unique<OperandChecker>());
+                core.Subscribe(std::make_unique<OrderChecker>(core));
                 core.Subscribe(std::make_unique<TaintChecker>(core));
-                core.Subscribe(std::make_unique<WriteRecorder>(writes_));
+                core.Subscribe(std::make_unique<AccessRecorder>(accesses_));
             }
             currentCore = &core;
             kernel_();
@@ -155,11 +157,26 @@ private:
         return result;
     }
 
+    // Conflicts between blocks. What else depends on who won such a race - the values - is no finding of its own then.
+    void AddConflicts() {
+        std::vector<Finding> conflicts;
+        accesses_.FindConflicts(&conflicts);
+        if (conflicts.empty()) {
+            return;
+        }
+        findings_.erase(std::remove_if(findings_.begin(), findings_.end(),
+                                       [](const Finding& finding) {
+                                           return finding.code == "UNWRITTEN_TO_GM" ||
+                                                  finding.code == "UNWRITTEN_TO_SCALAR" ||
+                                                  finding.code == "NAN_FROM_FINITE";
+                                       }),
+                        findings_.end());
+        findings_.insert(findings_.end(), conflicts.begin(), conflicts.end());
+    }
+
     // One line a finding: the lowest core that has it, and how many others have it at the same place.
     int Report() {
-        if (findings_.empty()) {
-            writes_.FindConflict(&findings_);
-        }
+        AddConflicts();
         std::sort(findings_.begin(), findings_.end(),
                   [](const Finding& a, const Finding& b) { return a.block < b.block; });
         std::vector<const Finding*> firsts;
@@ -209,7 +226,7 @@ private:
     uint32_t absent_ = 0;
     bool endedByFinding_ = false;
     std::vector<Finding> findings_;
-    WriteLog writes_;
+    AccessLog accesses_;
 };
 
 }  // namespace emu
