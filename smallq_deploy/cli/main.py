@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("install", "plan", "Say what `install` would do, and why."),
     "install": ("install", "install", "Install a package, prove it, keep it or roll back."),
     "smoke": ("smoke", "smoke", "Call the installed operator and check its numbers."),
+    "sweep": ("sweep", "sweep", "Every shape of a matrix, on all devices, in parallel."),
     "verify": ("verify", "verify", "Compare the installed files with what was installed."),
     "status": ("status", "status", "What is installed now, and whether it is proven."),
     "history": ("status", "history", "What was installed, rolled back or removed, and when."),

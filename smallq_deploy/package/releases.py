@@ -22,6 +22,7 @@ SMOKE_MULTIPLY_ADDS = 2_000_000  # the smoke test's reference is plain Python
 SMOKE_DISTRIBUTIONS = ("normal", "uniform", "peaky", "offset")
 # Those of the sweeps; large_all (q, k and v up to 100) has a tolerance of its own, which the sweep computes.
 DISTRIBUTIONS = (*SMOKE_DISTRIBUTIONS, "large_q", "large_v", "large_all", "constant_rows")
+DTYPES = ("float16", "bfloat16")
 _NAME = r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?"
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 _RELATIVE = r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9_.{}/-]{1,255}"
@@ -102,13 +103,26 @@ class Release:
 
 
 @dataclass(frozen=True)
+class SweepCase(SmokeCase):
+    """A shape of a sweep: k and v may have fewer heads than q, and with ``causal`` the last query row sees every key.
+
+    ``model`` is what the case is counted under: the name of its grid, or ``cases``.
+    """
+
+    model: str
+    kv_heads: int
+    dtype: str
+    causal: bool
+
+
+@dataclass(frozen=True)
 class ShapeMatrix:
     """A list of shapes for a sweep."""
 
     name: str
     description: str
     tolerance: Tolerance
-    cases: tuple[SmokeCase, ...]
+    cases: tuple[SweepCase, ...]
     source: Path
 
     @property
@@ -251,7 +265,7 @@ def load_matrix(path: Path) -> ShapeMatrix:
         members["description"].text(r"[^\x00-\x08\x0b-\x1f\x7f]{1,2000}", "text") if "description" in members else ""
     )
     tolerance = _tolerance(members.get("tolerance"))
-    cases: list[SmokeCase] = []
+    cases: list[SweepCase] = []
     for index, row in enumerate(members["cases"].items(at_least=1) if "cases" in members else []):
         cases += _row(row, index)
     for grid in members["grids"].items(at_least=1, at_most=200) if "grids" in members else []:
@@ -268,7 +282,7 @@ def case_name(sizes: Mapping[str, int], distribution: str) -> str:
     return name if distribution == "normal" else f"{name}-{distribution.replace('_', '-')}"
 
 
-def _row(row: Value, index: int) -> list[SmokeCase]:
+def _row(row: Value, index: int) -> list[SweepCase]:
     """``[num_heads, q_len, kv_len, head_dim, v_head_dim]`` with an optional distribution as sixth element."""
     parts = row.items(at_least=5, at_most=6)
     if len(parts) not in (5, 6):
@@ -277,11 +291,15 @@ def _row(row: Value, index: int) -> list[SmokeCase]:
     drawn = parts[5].as_type(str) if len(parts) == 6 else "normal"
     if drawn is not None and drawn not in DISTRIBUTIONS:
         parts[5].problem(f"{drawn!r:.40} is not one of {', '.join(DISTRIBUTIONS)}")
-    return [SmokeCase(name=case_name(sizes, drawn or ""), **sizes, seed=index + 1, distribution=drawn or "")]
+    name = case_name(sizes, drawn or "")
+    more = {"seed": index + 1, "kv_heads": sizes["num_heads"]}
+    case = SweepCase(name=name, **sizes, **more, distribution=drawn or "", model="cases", dtype=DTYPES[0], causal=False)
+    return [case]
 
 
-def _grid(grid: Value) -> list[SmokeCase]:
-    parts = grid.mapping(("name", "num_heads", "head_dim", "v_head_dim", "q_len", "kv_len"), ("distribution",))
+def _grid(grid: Value) -> list[SweepCase]:
+    keys = ("name", "num_heads", "head_dim", "v_head_dim", "q_len", "kv_len")
+    parts = grid.mapping(keys, ("kv_heads", "dtype", "causal", "distribution"))
     name = parts["name"].text(_NAME, "a lower-case name") if "name" in parts else ""
     fixed = {key: parts[key].integer(1, 1 << 20) for key in ("num_heads", "head_dim", "v_head_dim") if key in parts}
     axes = {
@@ -292,10 +310,29 @@ def _grid(grid: Value) -> list[SmokeCase]:
     drawn = (parts["distribution"].as_type(str) if "distribution" in parts else "normal") or ""
     if drawn not in DISTRIBUTIONS:
         parts["distribution"].problem(f"{drawn!r:.40} is not one of {', '.join(DISTRIBUTIONS)}")
+    dtype = (parts["dtype"].as_type(str) if "dtype" in parts else DTYPES[0]) or ""
+    if dtype not in DTYPES:
+        parts["dtype"].problem(f"{dtype!r:.40} is not one of {', '.join(DTYPES)}")
+    causal = bool(parts["causal"].as_type(bool)) if "causal" in parts else False
     if len(fixed) < 3 or len(axes) < 2:
         return []
+    kv_heads = parts["kv_heads"].integer(1, 1 << 20) if "kv_heads" in parts else fixed["num_heads"]
+    if kv_heads < 1 or fixed["num_heads"] % kv_heads:
+        parts["kv_heads"].problem(f"{kv_heads} does not divide num_heads {fixed['num_heads']}")
     return [
-        SmokeCase(f"{name}-q{q_len}-kv{kv_len}", q_len=q_len, kv_len=kv_len, **fixed, seed=kv_len, distribution=drawn)
+        SweepCase(
+            name=f"{name}-q{q_len}-kv{kv_len}",
+            q_len=q_len,
+            kv_len=kv_len,
+            **fixed,
+            seed=kv_len,
+            distribution=drawn,
+            model=name,
+            kv_heads=kv_heads,
+            dtype=dtype,
+            causal=causal,
+        )
         for kv_len in axes["kv_len"]
         for q_len in axes["q_len"]
+        if not causal or kv_len >= q_len  # a row without a key has no result
     ]

@@ -1,32 +1,47 @@
-"""The installed operator through ctypes: libraries, device memory, the two-phase aclnn call.
+#!/usr/bin/env python3
+"""One call of the installed operator through ctypes. Python's standard library only; no compiler, no numpy.
 
-Sources: acl/acl_rt.h and aclnn/acl_meta.h of CANN for signatures and enum values. Needs numpy and an environment
-prepared by the toolkit's set_env.sh.
+As a program it runs one case given by environment variables, as test_aclnn (the C++ one) does: NUM_HEADS, Q_LEN,
+KV_LEN, HEAD_DIM, IO_DIR, and where they are not the usual ones HEAD_DIM_V, KV_HEADS, CAUSAL (0 or 1), DTYPE (float16
+or bfloat16), DEVICE_ID, REPEAT (timed calls after the first). It reads IO_DIR/{q,k,v}.bin and writes IO_DIR/o.bin, raw
+and dense. Exit status: 0 done, 2 wrong usage, 3 an acl or aclnn call failed.
+
+Sources: acl/acl_rt.h and aclnn/acl_meta.h of CANN for signatures and enum values. The environment must be that of the
+toolkit's set_env.sh.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import mmap
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+OPERATOR = "aclnnSmallqFlashAttention"
 ACL_FLOAT16 = 1
+ACL_BFLOAT16 = 27
 ACL_FORMAT_ND = 2
 MALLOC_HUGE_FIRST = 0
 HOST_TO_DEVICE = 1
 DEVICE_TO_HOST = 2
 REPEAT_INITIALIZE = 100002
+DTYPES = {"float16": ACL_FLOAT16, "bfloat16": ACL_BFLOAT16}
 
 
 class CallError(Exception):
     """An acl or aclnn function returned a code other than 0, or a library is missing."""
 
 
-def find_operator_library(environment: dict[str, str]) -> Path:
+class UsageError(Exception):
+    """An environment variable or an input file is not what it should be."""
+
+
+def find_operator_library(environment: Mapping[str, str]) -> Path:
     """libcust_opapi.so of the vendor directory the runtime would use; raises CallError."""
     vendors: list[Path] = [Path(p) for p in environment.get("ASCEND_CUSTOM_OPP_PATH", "").split(":") if p]
     opp = environment.get("ASCEND_OPP_PATH", "")
@@ -47,6 +62,16 @@ def find_operator_library(environment: dict[str, str]) -> Path:
     raise CallError(f"SmallqFlashAttention is not installed; looked in: {looked}")
 
 
+def simulated(environment: Mapping[str, str]) -> bool:
+    """Whether the toolkit says of itself that it is a simulated one."""
+    home = environment.get("ASCEND_HOME_PATH", "")
+    record = Path(home, f"{platform.machine()}-linux", "ascend_toolkit_install.info")
+    try:
+        return "simulated" in record.read_text(errors="replace")
+    except OSError:
+        return False
+
+
 class Runtime:
     """The libraries with typed functions; every call that can fail goes through call()."""
 
@@ -57,14 +82,24 @@ class Runtime:
             self.acl = self._load("libascendcl.so")
         pointer, u64, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int32
         out = ctypes.POINTER(ctypes.c_void_p)
-        self._declare(self.acl, "aclInit", [ctypes.c_char_p])
-        self._declare(self.acl, "aclrtGetDeviceCount", [ctypes.POINTER(ctypes.c_uint32)])
-        self._declare(self.acl, "aclrtSetDevice", [i32])
-        self._declare(self.acl, "aclrtCreateStream", [out])
-        self._declare(self.acl, "aclrtSynchronizeStream", [pointer])
-        self._declare(self.acl, "aclrtMalloc", [out, u64, i32])
-        self._declare(self.acl, "aclrtFree", [pointer])
-        self._declare(self.acl, "aclrtMemcpy", [pointer, u64, pointer, u64, i32])
+        for name, arguments in {
+            "aclInit": [ctypes.c_char_p],
+            "aclFinalize": [],
+            "aclrtGetDeviceCount": [ctypes.POINTER(ctypes.c_uint32)],
+            "aclrtSetDevice": [i32],
+            "aclrtResetDevice": [i32],
+            "aclrtCreateStream": [out],
+            "aclrtDestroyStream": [pointer],
+            "aclrtSynchronizeStream": [pointer],
+            "aclrtMalloc": [out, u64, i32],
+            "aclrtFree": [pointer],
+            "aclrtMemcpy": [pointer, u64, pointer, u64, i32],
+            "aclrtCreateEvent": [out],
+            "aclrtDestroyEvent": [pointer],
+            "aclrtRecordEvent": [pointer, pointer],
+            "aclrtEventElapsedTime": [ctypes.POINTER(ctypes.c_float), pointer, pointer],
+        }.items():
+            self._declare(self.acl, name, arguments)
         self.acl.aclGetRecentErrMsg.argtypes = []
         self.acl.aclGetRecentErrMsg.restype = ctypes.c_char_p
         if operator_library is None:
@@ -75,9 +110,15 @@ class Runtime:
         self.base.aclCreateTensor.restype = pointer
         self._declare(self.base, "aclDestroyTensor", [pointer])
         self.op = self._load(str(operator_library))
-        name = "aclnnSmallqFlashAttention"
-        self._declare(self.op, name + "GetWorkspaceSize", [pointer] * 4 + [ctypes.POINTER(u64), out])
-        self._declare(self.op, name, [pointer, u64, pointer, pointer])
+        tail = [pointer, ctypes.POINTER(u64), out]
+        self._declare(self.op, OPERATOR + "GetWorkspaceSize", [pointer] * 3 + tail)
+        self._declare(self.op, OPERATOR, [pointer, u64, pointer, pointer])
+        # Version 2 of the interface adds the scale and the causal mask.
+        self.has_causal = hasattr(self.op, OPERATOR + "V2GetWorkspaceSize")
+        if self.has_causal:
+            more = [pointer] * 3 + [ctypes.c_double, ctypes.c_bool]
+            self._declare(self.op, OPERATOR + "V2GetWorkspaceSize", more + tail)
+            self._declare(self.op, OPERATOR + "V2", [pointer, u64, pointer, pointer])
 
     @staticmethod
     def _load(name: str, mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
@@ -109,49 +150,160 @@ class Runtime:
             raise CallError(f"aclInit returned {code}")
 
 
-class DeviceArray:
-    """An fp16 array in device memory with its aclTensor."""
+class DeviceTensor:
+    """A dense tensor in device memory with its aclTensor; a context manager, so that it is freed on every path."""
 
-    def __init__(self, runtime: Runtime, shape: Sequence[int], values: NDArray[np.float16] | None) -> None:
-        self.runtime, self.shape = runtime, tuple(shape)
-        self.bytes = 2 * int(np.prod(self.shape, dtype=np.int64))
-        self.memory = ctypes.c_void_p()
-        runtime.call(runtime.acl, "aclrtMalloc", ctypes.byref(self.memory), self.bytes, MALLOC_HUGE_FIRST)
-        if values is not None:
-            host = np.ascontiguousarray(values)
-            runtime.call(
-                runtime.acl, "aclrtMemcpy", self.memory, self.bytes, host.ctypes.data, self.bytes, HOST_TO_DEVICE
-            )
+    def __init__(self, runtime: Runtime, shape: Sequence[int], dtype: int) -> None:
+        self.runtime, self.shape, self.dtype = runtime, tuple(shape), dtype
+        self.bytes = 2
+        for size in self.shape:
+            self.bytes *= size
+        self.memory, self.tensor = ctypes.c_void_p(), ctypes.c_void_p()
+
+    def __enter__(self) -> DeviceTensor:
+        self.runtime.call(self.runtime.acl, "aclrtMalloc", ctypes.byref(self.memory), self.bytes, MALLOC_HUGE_FIRST)
         rank = len(self.shape)
-        dims = (ctypes.c_int64 * rank)(*self.shape)
-        strides = (ctypes.c_int64 * rank)(*[int(np.prod(self.shape[i + 1 :], dtype=np.int64)) for i in range(rank)])
-        self.tensor = ctypes.c_void_p(
-            runtime.base.aclCreateTensor(dims, rank, ACL_FLOAT16, strides, 0, ACL_FORMAT_ND, dims, rank, self.memory)
+        steps = [1] * rank
+        for axis in range(rank - 1, 0, -1):
+            steps[axis - 1] = steps[axis] * self.shape[axis]
+        dims, strides = (ctypes.c_int64 * rank)(*self.shape), (ctypes.c_int64 * rank)(*steps)
+        self.tensor.value = self.runtime.base.aclCreateTensor(
+            dims, rank, self.dtype, strides, 0, ACL_FORMAT_ND, dims, rank, self.memory
         )
         if not self.tensor:
+            self.__exit__()
             raise CallError("aclCreateTensor returned NULL")
+        return self
 
-    def read(self) -> NDArray[np.float16]:
-        host = np.empty(self.shape, np.float16)
-        self.runtime.call(
-            self.runtime.acl, "aclrtMemcpy", host.ctypes.data, self.bytes, self.memory, self.bytes, DEVICE_TO_HOST
-        )
-        return host
+    def __exit__(self, *_: object) -> None:
+        if self.tensor:
+            self.runtime.base.aclDestroyTensor(self.tensor)
+        self.runtime.acl.aclrtFree(self.memory)
 
-    def free(self) -> None:
-        self.runtime.call(self.runtime.base, "aclDestroyTensor", self.tensor)
-        self.runtime.call(self.runtime.acl, "aclrtFree", self.memory)
+    def upload(self, file: Path) -> None:
+        """The whole tensor from a file of exactly its size; raises UsageError."""
+        try:
+            with open(file, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY) as data:
+                if len(data) != self.bytes:
+                    raise UsageError(f"{file} has {len(data)} bytes, the shape {self.shape} needs {self.bytes}")
+                source = (ctypes.c_char * self.bytes).from_buffer(data)
+                try:
+                    self._copy(self.memory, ctypes.addressof(source), HOST_TO_DEVICE)
+                finally:
+                    del source  # the map can only be closed without views of it
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read {file}: {error}") from error
+
+    def download(self, file: Path) -> None:
+        """The whole tensor into a file."""
+        host = ctypes.create_string_buffer(self.bytes)
+        self._copy(ctypes.addressof(host), self.memory, DEVICE_TO_HOST)
+        file.write_bytes(host.raw)
+
+    def _copy(self, target: Any, source: Any, kind: int) -> None:
+        self.runtime.call(self.runtime.acl, "aclrtMemcpy", target, self.bytes, source, self.bytes, kind)
 
 
-def run_operator(runtime: Runtime, stream: ctypes.c_void_p, arrays: Sequence[DeviceArray]) -> None:
-    """One two-phase call on q, k, v, out; returns when the stream is idle."""
-    size, executor, workspace = ctypes.c_uint64(), ctypes.c_void_p(), ctypes.c_void_p()
-    name = "aclnnSmallqFlashAttention"
-    tensors = [array.tensor for array in arrays]
-    runtime.call(runtime.op, name + "GetWorkspaceSize", *tensors, ctypes.byref(size), ctypes.byref(executor))
+def run_operator(
+    runtime: Runtime, stream: ctypes.c_void_p, tensors: Sequence[DeviceTensor], *, causal: bool = False
+) -> float | None:
+    """One two-phase call on q, k, v, out; returns microseconds between two events around it."""
+    acl, size, executor, workspace = runtime.acl, ctypes.c_uint64(), ctypes.c_void_p(), ctypes.c_void_p()
+    if causal and not runtime.has_causal:
+        raise CallError("the installed operator has no causal mask: its interface has no version 2")
+    name = OPERATOR + ("V2" if causal else "")
+    extra: list[Any] = [0.0, True] if causal else []
+    q, k, v, out = (tensor.tensor for tensor in tensors)
+    result = (ctypes.byref(size), ctypes.byref(executor))
+    runtime.call(runtime.op, name + "GetWorkspaceSize", q, k, v, *extra, out, *result)
     if size.value > 0:
-        runtime.call(runtime.acl, "aclrtMalloc", ctypes.byref(workspace), size.value, MALLOC_HUGE_FIRST)
-    runtime.call(runtime.op, name, workspace, size.value, executor, stream)
-    runtime.call(runtime.acl, "aclrtSynchronizeStream", stream)
-    if size.value > 0:
-        runtime.call(runtime.acl, "aclrtFree", workspace)
+        runtime.call(acl, "aclrtMalloc", ctypes.byref(workspace), size.value, MALLOC_HUGE_FIRST)
+    events = [ctypes.c_void_p(), ctypes.c_void_p()]
+    milliseconds = ctypes.c_float()
+    try:
+        for event in events:
+            runtime.call(acl, "aclrtCreateEvent", ctypes.byref(event))
+        runtime.call(acl, "aclrtRecordEvent", events[0], stream)
+        runtime.call(runtime.op, name, workspace, size.value, executor, stream)
+        runtime.call(acl, "aclrtRecordEvent", events[1], stream)
+        runtime.call(acl, "aclrtSynchronizeStream", stream)
+        runtime.call(acl, "aclrtEventElapsedTime", ctypes.byref(milliseconds), *events)
+    finally:
+        for event in events:
+            if event:
+                acl.aclrtDestroyEvent(event)
+        if size.value > 0:
+            acl.aclrtFree(workspace)
+    return milliseconds.value * 1e3
+
+
+# ---- one case, as a program -----------------------------------------------------------------------------------------
+
+
+def _number(name: str, default: int | None, least: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        if default is None:
+            raise UsageError(f"set {name}: the case is given by environment variables")
+        return default
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise UsageError(f"{name} must be a number of at least {least}, got '{text}'")
+    return int(text)
+
+
+def run_case(environment: Mapping[str, str]) -> None:
+    """The whole program: raises CallError and UsageError."""
+    heads, q_len, kv_len = (_number(name, None, 1) for name in ("NUM_HEADS", "Q_LEN", "KV_LEN"))
+    head_dim = _number("HEAD_DIM", None, 1)
+    head_dim_v, kv_heads = _number("HEAD_DIM_V", head_dim, 1), _number("KV_HEADS", heads, 1)
+    device, repeat, causal = _number("DEVICE_ID", 0, 0), _number("REPEAT", 0, 0), _number("CAUSAL", 0, 0)
+    dtype = DTYPES.get(environment.get("DTYPE", "float16"))
+    if dtype is None:
+        raise UsageError(f"DTYPE must be one of {', '.join(DTYPES)}")
+    if causal > 1:
+        raise UsageError("CAUSAL must be 0 or 1")
+    folder = Path(environment.get("IO_DIR", ""))
+    if not environment.get("IO_DIR") or not folder.is_dir():
+        raise UsageError("IO_DIR must name a directory with q.bin, k.bin and v.bin")
+    given = environment.get("SMALLQ_OPAPI", "")
+    runtime = Runtime(Path(given) if given else find_operator_library(environment))
+    runtime.start()
+    runtime.call(runtime.acl, "aclrtSetDevice", device)
+    stream = ctypes.c_void_p()
+    runtime.call(runtime.acl, "aclrtCreateStream", ctypes.byref(stream))
+    print(f"device {device} is open", flush=True)
+    try:
+        with (
+            DeviceTensor(runtime, (heads, q_len, head_dim), dtype) as q,
+            DeviceTensor(runtime, (kv_heads, kv_len, head_dim), dtype) as k,
+            DeviceTensor(runtime, (kv_heads, kv_len, head_dim_v), dtype) as v,
+            DeviceTensor(runtime, (heads, q_len, head_dim_v), dtype) as out,
+        ):
+            for tensor, name in ((q, "q"), (k, "k"), (v, "v")):
+                tensor.upload(folder / f"{name}.bin")
+            times = [run_operator(runtime, stream, (q, k, v, out), causal=causal == 1) for _ in range(1 + repeat)]
+            out.download(folder / "o.bin")
+    finally:
+        runtime.acl.aclrtDestroyStream(stream)
+        runtime.acl.aclrtResetDevice(device)
+        runtime.acl.aclFinalize()
+    timed = [time for time in times[1:] or times if time is not None]
+    label = "simulated" if simulated(environment) else "measured"
+    warm = f"median of {repeat} after warm-up" if repeat else "first call"
+    print(f"time_us {statistics.median(timed):.1f} {label} ({warm})", flush=True)
+
+
+def main() -> int:
+    try:
+        run_case(os.environ)
+    except UsageError as error:
+        print(f"aclnn_call: {error}", file=sys.stderr)
+        return 2
+    except CallError as error:
+        print(f"aclnn_call: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,289 +1,332 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls the installed operator once through its generated aclnn API and compares with attention in double precision.
-// Exit status: 0 within tolerance, 1 outside it, 2 wrong usage, 3 an acl or aclnn call failed.
-#include <cmath>
+// Calls the installed operator through its generated aclnn API, for one case that environment variables describe:
+//   NUM_HEADS Q_LEN KV_LEN HEAD_DIM IO_DIR          required
+//   HEAD_DIM_V (HEAD_DIM)  KV_HEADS (NUM_HEADS)     value head size, heads of keys and values
+//   CAUSAL (0)  DTYPE (float16, or bfloat16)        mask; type of all tensors
+//   DEVICE_ID (0)  REPEAT (5)                       timed calls after the first
+// Reads IO_DIR/{q,k,v}.bin and writes IO_DIR/o.bin: raw, dense, [heads, length, head size]. It does not compare
+// anything: run_model_tests.py does. Exit status: 0 done, 2 wrong usage, 3 an acl or aclnn call failed.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <random>
+#include <fstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "acl/acl.h"
 #include "aclnn_smallq_flash_attention.h"
+// Version 2 of the interface has the scale and the causal mask; an operator without it can still be tested.
+#if __has_include("aclnn_smallq_flash_attention_v2.h")
+#include "aclnn_smallq_flash_attention_v2.h"
+#define HAS_CAUSAL 1
+#else
+#define HAS_CAUSAL 0
+#endif
 
 namespace {
 
-constexpr double kAbsoluteTolerance = 1e-3;
-constexpr double kRelativeTolerance = 1e-3;
-constexpr double kRelativeL2Tolerance = 5e-4;
+constexpr int kUsage = 2;
+constexpr int kCallFailed = 3;
+constexpr size_t kElementBytes = 2;
 
-struct Options {
-    int64_t heads = 8;
-    int64_t qLen = 4;
-    int64_t kvLen = 1023;
-    int64_t headDim = 128;
-    int64_t headDimV = 0;  // 0: like headDim
-    int64_t repeat = 1;
-    int32_t device = 0;
-    uint32_t seed = 1;
+class Failure : public std::runtime_error {
+public:
+    Failure(int exitStatus, const std::string& text) : std::runtime_error(text), status(exitStatus) {}
+    const int status;
 };
 
-// ---- fp16 on the host -----------------------------------------------------------------------------------------------
-
-double HalfToDouble(uint16_t bits) {
-    const int exponent = (bits >> 10) & 31;
-    const double mantissa = bits & 1023;
-    double value = 0;
-    if (exponent == 31) {
-        value = mantissa == 0 ? INFINITY : NAN;
-    } else if (exponent == 0) {
-        value = std::ldexp(mantissa, -24);
-    } else {
-        value = std::ldexp(1024 + mantissa, exponent - 25);
-    }
-    return (bits & 0x8000) != 0 ? -value : value;
-}
-
-// Rounds to the nearest fp16, ties to even; for finite values within the fp16 range.
-uint16_t DoubleToHalf(double value) {
-    const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
-    const double magnitude = std::fabs(value);
-    if (magnitude == 0) {
-        return sign;
-    }
-    int exponent = 0;
-    std::frexp(magnitude, &exponent);                            // magnitude in [2^(exponent-1), 2^exponent)
-    const int shift = exponent - 1 < -14 ? -24 : exponent - 11;  // weight of the last mantissa bit
-    const auto units = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, -shift)));
-    // units carries the implicit bit, so the sum also rounds up across a power of two.
-    const uint32_t biased = static_cast<uint32_t>(shift + 24);
-    return static_cast<uint16_t>(sign | ((biased << 10) + units));
-}
-
-std::vector<uint16_t> RandomHalfs(int64_t count, std::mt19937* generator) {
-    std::normal_distribution<double> normal;
-    std::vector<uint16_t> values(static_cast<size_t>(count));
-    for (uint16_t& value : values) {
-        value = DoubleToHalf(normal(*generator));
-    }
-    return values;
-}
-
-// ---- reference ------------------------------------------------------------------------------------------------------
-
-// One output row: softmax(q k^T / sqrt(headDim)) v with everything in double.
-std::vector<double> ReferenceRow(const uint16_t* q, const uint16_t* k, const uint16_t* v, int64_t kvLen,
-                                 int64_t headDim, int64_t headDimV) {
-    std::vector<double> score(static_cast<size_t>(kvLen));
-    double largest = -INFINITY;
-    for (int64_t key = 0; key < kvLen; ++key) {
-        double dot = 0;
-        for (int64_t d = 0; d < headDim; ++d) {
-            dot += HalfToDouble(q[d]) * HalfToDouble(k[key * headDim + d]);
-        }
-        score[key] = dot / std::sqrt(static_cast<double>(headDim));
-        largest = std::fmax(largest, score[key]);
-    }
-    std::vector<double> row(static_cast<size_t>(headDimV), 0.0);
-    double sum = 0;
-    for (int64_t key = 0; key < kvLen; ++key) {
-        const double weight = std::exp(score[key] - largest);
-        sum += weight;
-        for (int64_t d = 0; d < headDimV; ++d) {
-            row[d] += weight * HalfToDouble(v[key * headDimV + d]);
-        }
-    }
-    for (double& value : row) {
-        value /= sum;
-    }
-    return row;
-}
-
-// ---- acl ------------------------------------------------------------------------------------------------------------
-
-// Ends the program when a call failed, with its name, its code and what the toolkit says about it.
+// Throws when a call returned a code, with the code and what the toolkit says about it.
 void Check(int code, const char* call) {
     if (code == 0) {
         return;
     }
     const char* text = aclGetRecentErrMsg();
-    std::fprintf(stderr, "%s failed with %d: %s\n", call, code, text == nullptr ? "no message" : text);
-    std::exit(3);
+    throw Failure(kCallFailed, std::string(call) + " returned " + std::to_string(code) + (text != nullptr ? ": " : "") +
+                                   (text != nullptr ? text : ""));
 }
 
-struct DeviceTensor {
-    void* memory = nullptr;
-    aclTensor* tensor = nullptr;
-    size_t bytes = 0;
-};
-
-DeviceTensor MakeTensor(const std::vector<int64_t>& dims, const std::vector<uint16_t>* values) {
-    DeviceTensor result;
-    std::vector<int64_t> strides(dims.size(), 1);
-    for (size_t i = dims.size() - 1; i > 0; --i) {
-        strides[i - 1] = strides[i] * dims[i];
-    }
-    result.bytes = static_cast<size_t>(strides[0] * dims[0]) * sizeof(uint16_t);
-    Check(aclrtMalloc(&result.memory, result.bytes, ACL_MEM_MALLOC_HUGE_FIRST), "aclrtMalloc");
-    if (values != nullptr) {
-        Check(aclrtMemcpy(result.memory, result.bytes, values->data(), result.bytes, ACL_MEMCPY_HOST_TO_DEVICE),
-              "aclrtMemcpy");
-    }
-    result.tensor = aclCreateTensor(dims.data(), dims.size(), ACL_FLOAT16, strides.data(), 0, ACL_FORMAT_ND,
-                                    dims.data(), dims.size(), result.memory);
-    Check(result.tensor == nullptr ? 1 : 0, "aclCreateTensor");
-    return result;
-}
-
-void Release(const DeviceTensor& tensor) {
-    Check(aclDestroyTensor(tensor.tensor), "aclDestroyTensor");
-    Check(aclrtFree(tensor.memory), "aclrtFree");
-}
-
-void CallOperator(const DeviceTensor& q, const DeviceTensor& k, const DeviceTensor& v, const DeviceTensor& o,
-                  aclrtStream stream) {
-    uint64_t workspaceBytes = 0;
-    aclOpExecutor* executor = nullptr;
-    Check(aclnnSmallqFlashAttentionGetWorkspaceSize(q.tensor, k.tensor, v.tensor, o.tensor, &workspaceBytes, &executor),
-          "aclnnSmallqFlashAttentionGetWorkspaceSize");
-    void* workspace = nullptr;
-    if (workspaceBytes > 0) {
-        Check(aclrtMalloc(&workspace, workspaceBytes, ACL_MEM_MALLOC_HUGE_FIRST), "aclrtMalloc of the workspace");
-    }
-    Check(aclnnSmallqFlashAttention(workspace, workspaceBytes, executor, stream), "aclnnSmallqFlashAttention");
-    Check(aclrtSynchronizeStream(stream), "aclrtSynchronizeStream");
-    if (workspace != nullptr) {
-        Check(aclrtFree(workspace), "aclrtFree of the workspace");
+// What a destructor finds can only be said.
+void Report(int code, const char* call) {
+    if (code != 0) {
+        const char* text = aclGetRecentErrMsg();
+        std::fprintf(stderr, "%s returned %d: %s\n", call, code, text != nullptr ? text : "no message");
     }
 }
 
-// ---- command line ---------------------------------------------------------------------------------------------------
+// ---- the case -------------------------------------------------------------------------------------------------------
 
-const char kUsage[] =
-    "usage: test_aclnn [--heads N] [--qlen N] [--kvlen N] [--headdim N] [--headdim-v N] [--device N] [--repeat N] "
-    "[--seed N]\n";
-
-[[noreturn]] void EndWithUsage(const std::string& problem) {
-    std::fprintf(stderr, "%s\n%s", problem.c_str(), kUsage);
-    std::exit(2);
+std::string Text(const char* name, const char* fallback) {
+    const char* value = std::getenv(name);
+    if (value != nullptr && *value != '\0') {
+        return value;
+    }
+    if (fallback == nullptr) {
+        throw Failure(kUsage, std::string("set ") + name + ": the case is given by environment variables");
+    }
+    return fallback;
 }
 
-int64_t ParseNumber(const std::string& option, const char* text, int64_t least) {
+int64_t Number(const char* name, const std::string& text, int64_t least) {
     char* end = nullptr;
-    const long long value = std::strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || value < least) {
-        EndWithUsage(option + " needs a number of at least " + std::to_string(least) + ", got '" + text + "'");
+    const long long value = std::strtoll(text.c_str(), &end, 10);
+    if (text.empty() || *end != '\0' || value < least) {
+        throw Failure(kUsage, std::string(name) + " must be a number of at least " + std::to_string(least) + ", got '" +
+                                  text + "'");
     }
     return value;
 }
 
-Options ParseOptions(int argc, char** argv) {
-    Options options;
-    for (int i = 1; i < argc; i += 2) {
-        const std::string name = argv[i];
-        if (name == "--help" || name == "-h") {
-            std::fputs(kUsage, stdout);
-            std::exit(0);
-        }
-        if (i + 1 >= argc) {
-            EndWithUsage(name + " needs a value");
-        }
-        const char* value = argv[i + 1];
-        if (name == "--heads") {
-            options.heads = ParseNumber(name, value, 1);
-        } else if (name == "--qlen") {
-            options.qLen = ParseNumber(name, value, 1);
-        } else if (name == "--kvlen") {
-            options.kvLen = ParseNumber(name, value, 1);
-        } else if (name == "--headdim") {
-            options.headDim = ParseNumber(name, value, 1);
-        } else if (name == "--headdim-v") {
-            options.headDimV = ParseNumber(name, value, 1);
-        } else if (name == "--repeat") {
-            options.repeat = ParseNumber(name, value, 1);
-        } else if (name == "--device") {
-            options.device = static_cast<int32_t>(ParseNumber(name, value, 0));
-        } else if (name == "--seed") {
-            options.seed = static_cast<uint32_t>(ParseNumber(name, value, 0));
-        } else {
-            EndWithUsage("unknown option " + name);
-        }
-    }
-    if (options.headDimV == 0) {
-        options.headDimV = options.headDim;
-    }
-    return options;
+int64_t Required(const char* name) { return Number(name, Text(name, nullptr), 1); }
+
+int64_t Optional(const char* name, int64_t fallback, int64_t least) {
+    return Number(name, Text(name, std::to_string(fallback).c_str()), least);
 }
 
-// ---- comparison -----------------------------------------------------------------------------------------------------
+struct Case {
+    int64_t heads = Required("NUM_HEADS");
+    int64_t qLen = Required("Q_LEN");
+    int64_t kvLen = Required("KV_LEN");
+    int64_t headDim = Required("HEAD_DIM");
+    int64_t headDimV = Optional("HEAD_DIM_V", headDim, 1);
+    int64_t kvHeads = Optional("KV_HEADS", heads, 1);
+    bool causal = Optional("CAUSAL", 0, 0) != 0;
+    aclDataType type = ACL_FLOAT16;
+    int32_t device = static_cast<int32_t>(Optional("DEVICE_ID", 0, 0));
+    int64_t repeat = Optional("REPEAT", 5, 0);
+    std::string folder = Text("IO_DIR", nullptr);
 
-// Prints the worst error and returns whether every element and the relative L2 norm are within tolerance.
-bool Compare(const Options& options, const std::vector<uint16_t>& q, const std::vector<uint16_t>& k,
-             const std::vector<uint16_t>& v, const std::vector<uint16_t>& o) {
-    double worstAbsolute = 0;
-    double worstBound = 0;
-    double errorSquares = 0;
-    double valueSquares = 0;
-    bool finite = true;
-    for (int64_t row = 0; row < options.heads * options.qLen; ++row) {
-        const int64_t head = row / options.qLen;
-        const std::vector<double> expected =
-            ReferenceRow(&q[row * options.headDim], &k[head * options.kvLen * options.headDim],
-                         &v[head * options.kvLen * options.headDimV], options.kvLen, options.headDim, options.headDimV);
-        for (int64_t d = 0; d < options.headDimV; ++d) {
-            const double got = HalfToDouble(o[row * options.headDimV + d]);
-            const double error = std::fabs(got - expected[d]);
-            finite = finite && std::isfinite(got);
-            worstAbsolute = std::fmax(worstAbsolute, error);
-            worstBound =
-                std::fmax(worstBound, error / (kAbsoluteTolerance + kRelativeTolerance * std::fabs(expected[d])));
-            errorSquares += error * error;
-            valueSquares += expected[d] * expected[d];
+    Case() {
+        const std::string name = Text("DTYPE", "float16");
+        if (name != "float16" && name != "bfloat16") {
+            throw Failure(kUsage, "DTYPE must be float16 or bfloat16, got '" + name + "'");
+        }
+        type = name == "float16" ? ACL_FLOAT16 : ACL_BF16;
+    }
+};
+
+// ---- everything that has to be given back
+// -----------------------------------------------------------------------------
+
+class Session {
+public:
+    explicit Session(int32_t device) : device_(device) {
+        Check(aclInit(nullptr), "aclInit");
+        int code = aclrtSetDevice(device_);
+        const char* call = "aclrtSetDevice";
+        opened_ = code == 0;
+        if (opened_) {
+            code = aclrtCreateStream(&stream_);
+            call = "aclrtCreateStream";
+        }
+        if (code != 0) {
+            // The destructor of an object that was never complete does not run.
+            try {
+                Check(code, call);
+            } catch (const Failure&) {
+                Close();
+                throw;
+            }
         }
     }
-    const double relativeL2 = valueSquares > 0 ? std::sqrt(errorSquares / valueSquares) : std::sqrt(errorSquares);
-    const bool passed = finite && worstBound <= 1 && relativeL2 <= kRelativeL2Tolerance;
-    std::printf("worst |error| %.3e, %.3f of the tolerance, relative L2 %.3e%s: %s\n", worstAbsolute, worstBound,
-                relativeL2, finite ? "" : ", output not finite", passed ? "PASS" : "FAIL");
-    return passed;
+    ~Session() { Close(); }
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    aclrtStream Stream() const { return stream_; }
+
+private:
+    void Close() {
+        if (stream_ != nullptr) {
+            Report(aclrtDestroyStream(stream_), "aclrtDestroyStream");
+        }
+        if (opened_) {
+            Report(aclrtResetDevice(device_), "aclrtResetDevice");
+        }
+        Report(aclFinalize(), "aclFinalize");
+    }
+
+    const int32_t device_;
+    bool opened_ = false;
+    aclrtStream stream_ = nullptr;
+};
+
+class DeviceMemory {
+public:
+    explicit DeviceMemory(size_t bytes) : bytes_(bytes) {
+        if (bytes_ > 0) {
+            Check(aclrtMalloc(&memory_, bytes_, ACL_MEM_MALLOC_HUGE_FIRST), "aclrtMalloc");
+        }
+    }
+    ~DeviceMemory() {
+        if (memory_ != nullptr) {
+            Report(aclrtFree(memory_), "aclrtFree");
+        }
+    }
+    DeviceMemory(const DeviceMemory&) = delete;
+    DeviceMemory& operator=(const DeviceMemory&) = delete;
+    void* Get() const { return memory_; }
+    size_t Bytes() const { return bytes_; }
+
+private:
+    const size_t bytes_;
+    void* memory_ = nullptr;
+};
+
+// A dense tensor [heads, length, head size] in device memory.
+class DeviceTensor {
+public:
+    DeviceTensor(int64_t heads, int64_t length, int64_t size, aclDataType type)
+        : memory_(static_cast<size_t>(heads * length * size) * kElementBytes) {
+        const int64_t dims[] = {heads, length, size};
+        const int64_t strides[] = {length * size, size, 1};
+        tensor_ = aclCreateTensor(dims, 3, type, strides, 0, ACL_FORMAT_ND, dims, 3, memory_.Get());
+        if (tensor_ == nullptr) {
+            Check(1, "aclCreateTensor");
+        }
+    }
+    ~DeviceTensor() { Report(aclDestroyTensor(tensor_), "aclDestroyTensor"); }
+    DeviceTensor(const DeviceTensor&) = delete;
+    DeviceTensor& operator=(const DeviceTensor&) = delete;
+    const aclTensor* Get() const { return tensor_; }
+
+    void Upload(const std::string& path) {
+        std::vector<char> host(memory_.Bytes());
+        std::ifstream file(path, std::ios::binary);
+        file.read(host.data(), static_cast<std::streamsize>(host.size()));
+        if (file.gcount() != static_cast<std::streamsize>(host.size()) ||
+            file.peek() != std::ifstream::traits_type::eof()) {
+            throw Failure(kUsage, path + " cannot be read or does not have " + std::to_string(host.size()) + " bytes");
+        }
+        Check(aclrtMemcpy(memory_.Get(), host.size(), host.data(), host.size(), ACL_MEMCPY_HOST_TO_DEVICE),
+              "aclrtMemcpy to the device");
+    }
+
+    void Download(const std::string& path) const {
+        std::vector<char> host(memory_.Bytes());
+        Check(aclrtMemcpy(host.data(), host.size(), memory_.Get(), host.size(), ACL_MEMCPY_DEVICE_TO_HOST),
+              "aclrtMemcpy from the device");
+        std::ofstream file(path, std::ios::binary);
+        file.write(host.data(), static_cast<std::streamsize>(host.size()));
+        file.close();
+        if (!file) {
+            throw Failure(kUsage, "cannot write " + path);
+        }
+    }
+
+private:
+    DeviceMemory memory_;
+    aclTensor* tensor_ = nullptr;
+};
+
+class Event {
+public:
+    Event() { Check(aclrtCreateEvent(&event_), "aclrtCreateEvent"); }
+    ~Event() { Report(aclrtDestroyEvent(event_), "aclrtDestroyEvent"); }
+    Event(const Event&) = delete;
+    Event& operator=(const Event&) = delete;
+    aclrtEvent Get() const { return event_; }
+
+private:
+    aclrtEvent event_ = nullptr;
+};
+
+// ---- the call -------------------------------------------------------------------------------------------------------
+
+int FirstPhase(const Case& the, const DeviceTensor& q, const DeviceTensor& k, const DeviceTensor& v,
+               const DeviceTensor& out, uint64_t* bytes, aclOpExecutor** executor) {
+#if HAS_CAUSAL
+    if (the.causal) {
+        return aclnnSmallqFlashAttentionV2GetWorkspaceSize(q.Get(), k.Get(), v.Get(), 0.0, true, out.Get(), bytes,
+                                                           executor);
+    }
+#else
+    if (the.causal) {
+        throw Failure(kCallFailed, "the installed operator has no causal mask: its interface has no version 2");
+    }
+#endif
+    return aclnnSmallqFlashAttentionGetWorkspaceSize(q.Get(), k.Get(), v.Get(), out.Get(), bytes, executor);
+}
+
+int SecondPhase(const Case& the, void* workspace, uint64_t bytes, aclOpExecutor* executor, aclrtStream stream) {
+#if HAS_CAUSAL
+    if (the.causal) {
+        return aclnnSmallqFlashAttentionV2(workspace, bytes, executor, stream);
+    }
+#endif
+    (void)the;
+    return aclnnSmallqFlashAttention(workspace, bytes, executor, stream);
+}
+
+// One call; returns microseconds between two events around it.
+double CallOperator(const Case& the, const DeviceTensor& q, const DeviceTensor& k, const DeviceTensor& v,
+                    const DeviceTensor& out, aclrtStream stream) {
+    uint64_t bytes = 0;
+    aclOpExecutor* executor = nullptr;
+    Check(FirstPhase(the, q, k, v, out, &bytes, &executor), "aclnnSmallqFlashAttentionGetWorkspaceSize");
+    const DeviceMemory workspace(bytes);
+    const Event start;
+    const Event end;
+    Check(aclrtRecordEvent(start.Get(), stream), "aclrtRecordEvent");
+    Check(SecondPhase(the, workspace.Get(), bytes, executor, stream), "aclnnSmallqFlashAttention");
+    Check(aclrtRecordEvent(end.Get(), stream), "aclrtRecordEvent");
+    Check(aclrtSynchronizeStream(stream), "aclrtSynchronizeStream");
+    float milliseconds = 0;
+    Check(aclrtEventElapsedTime(&milliseconds, start.Get(), end.Get()), "aclrtEventElapsedTime");
+    return static_cast<double>(milliseconds) * 1e3;
+}
+
+double Median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const size_t half = values.size() / 2;
+    return values.size() % 2 != 0 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+// A simulated toolkit says so in its install record: its times are not those of an NPU.
+bool Simulated() {
+    const std::string home = Text("ASCEND_HOME_PATH", "");
+    for (const char* arch : {"x86_64", "aarch64"}) {
+        std::ifstream file(home + "/" + arch + "-linux/ascend_toolkit_install.info");
+        for (std::string line; std::getline(file, line);) {
+            if (line.find("simulated") != std::string::npos) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void Run(const Case& the) {
+    const Session session(the.device);
+    std::printf("device %d is open\n", the.device);
+    std::fflush(stdout);
+    DeviceTensor q(the.heads, the.qLen, the.headDim, the.type);
+    DeviceTensor k(the.kvHeads, the.kvLen, the.headDim, the.type);
+    DeviceTensor v(the.kvHeads, the.kvLen, the.headDimV, the.type);
+    const DeviceTensor out(the.heads, the.qLen, the.headDimV, the.type);
+    q.Upload(the.folder + "/q.bin");
+    k.Upload(the.folder + "/k.bin");
+    v.Upload(the.folder + "/v.bin");
+    const double first = CallOperator(the, q, k, v, out, session.Stream());
+    std::vector<double> times;
+    for (int64_t call = 0; call < the.repeat; ++call) {
+        times.push_back(CallOperator(the, q, k, v, out, session.Stream()));
+    }
+    out.Download(the.folder + "/o.bin");
+    const std::string warm =
+        times.empty() ? "first call" : "median of " + std::to_string(the.repeat) + " after warm-up";
+    std::printf("time_us %.1f %s (%s)\n", times.empty() ? first : Median(times), Simulated() ? "simulated" : "measured",
+                warm.c_str());
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-    const Options options = ParseOptions(argc, argv);
-    std::printf("SmallqFlashAttention heads %ld qLen %ld kvLen %ld headDim %ld/%ld on device %d\n", options.heads,
-                options.qLen, options.kvLen, options.headDim, options.headDimV, options.device);
-
-    std::mt19937 generator(options.seed);
-    const std::vector<uint16_t> q = RandomHalfs(options.heads * options.qLen * options.headDim, &generator);
-    const std::vector<uint16_t> k = RandomHalfs(options.heads * options.kvLen * options.headDim, &generator);
-    const std::vector<uint16_t> v = RandomHalfs(options.heads * options.kvLen * options.headDimV, &generator);
-    std::vector<uint16_t> o(static_cast<size_t>(options.heads * options.qLen * options.headDimV));
-
-    Check(aclInit(nullptr), "aclInit");
-    Check(aclrtSetDevice(options.device), "aclrtSetDevice");
-    aclrtStream stream = nullptr;
-    Check(aclrtCreateStream(&stream), "aclrtCreateStream");
-    const DeviceTensor qDevice = MakeTensor({options.heads, options.qLen, options.headDim}, &q);
-    const DeviceTensor kDevice = MakeTensor({options.heads, options.kvLen, options.headDim}, &k);
-    const DeviceTensor vDevice = MakeTensor({options.heads, options.kvLen, options.headDimV}, &v);
-    const DeviceTensor oDevice = MakeTensor({options.heads, options.qLen, options.headDimV}, nullptr);
-    bool passed = true;
-    for (int64_t call = 0; call < options.repeat; ++call) {
-        CallOperator(qDevice, kDevice, vDevice, oDevice, stream);
-        Check(aclrtMemcpy(o.data(), oDevice.bytes, oDevice.memory, oDevice.bytes, ACL_MEMCPY_DEVICE_TO_HOST),
-              "aclrtMemcpy");
-        passed = Compare(options, q, k, v, o) && passed;
+int main() {
+    try {
+        Run(Case());
+    } catch (const Failure& failure) {
+        std::fprintf(stderr, "test_aclnn: %s\n", failure.what());
+        return failure.status;
     }
-    Release(qDevice);
-    Release(kDevice);
-    Release(vDevice);
-    Release(oDevice);
-    Check(aclrtDestroyStream(stream), "aclrtDestroyStream");
-    Check(aclrtResetDevice(options.device), "aclrtResetDevice");
-    Check(aclFinalize(), "aclFinalize");
-    return passed ? 0 : 1;
+    return 0;
 }

@@ -81,10 +81,10 @@ def test_acceptance_matrix_covers_every_pair_of_values() -> None:
 
 def test_models_matrix_is_the_product_of_its_grids() -> None:
     matrix = load_matrix(matrix_path("models"))
-    assert len(matrix.cases) == 16 * 4 * 4
-    assert matrix.multiply_adds == pytest.approx(57.7e9, rel=1e-3)
+    assert len(matrix.cases) == 9 * 4 * 8
+    assert matrix.multiply_adds == pytest.approx(55.66e9, rel=1e-3)
     assert len({case.name for case in matrix.cases}) == len(matrix.cases)
-    deepseek = next(case for case in matrix.cases if case.name == "deepseek-v3-q4-kv1024")
+    deepseek = next(case for case in matrix.cases if case.name == "deepseek-v3-q4-kv1025")
     assert (deepseek.num_heads, deepseek.head_dim, deepseek.v_head_dim) == (128, 192, 128)
 
 
