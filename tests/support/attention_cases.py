@@ -8,18 +8,23 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Half = NDArray[np.float16]
+Bits = NDArray[np.uint16]  # bfloat16
 Double = NDArray[np.float64]
 
 ABSOLUTE = 1e-3
 RELATIVE = 1e-3
 RELATIVE_L2 = 5e-4
+# bfloat16 has 8 significant bits: rounding the output alone moves it by up to 2^-9, 1.2e-3 on average.
+BF16_RELATIVE = 2.0**-8
+BF16_RELATIVE_L2 = 2e-3
 
 HEADS = (1, 3, 8, 32, 41)
 Q_LENGTHS = (1, 2, 4, 8, 13)
@@ -42,12 +47,22 @@ class AttentionCase:
     head_dim_v: int
     inputs: str = "normal"
     large: bool = False
+    kv_heads: int = 0
+    scale: float = 0.0
+    causal: bool = False
+    lengths: tuple[int, ...] = ()
+    bf16: bool = False
 
     @property
     def name(self) -> str:
         """Readable and unique in the tables below."""
         size = f"{self.head_dim}" if self.head_dim == self.head_dim_v else f"{self.head_dim}/{self.head_dim_v}"
-        shape = f"h{self.heads}-q{self.q_len}-kv{self.kv_len}-d{size}"
+        heads = f"{self.heads}" if self.kv_heads in (0, self.heads) else f"{self.heads}/{self.kv_heads}"
+        shape = f"h{heads}-q{self.q_len}-kv{self.kv_len}-d{size}"
+        shape += f"-x{self.scale:g}" if self.scale else ""
+        shape += "-causal" if self.causal else ""
+        shape += f"-n{'.'.join(map(str, self.lengths))}" if self.lengths else ""
+        shape += "-bf16" if self.bf16 else ""
         return shape if self.inputs == "normal" else f"{shape}-{self.inputs}"
 
     @property
@@ -123,50 +138,88 @@ DISTRIBUTIONS: dict[str, tuple[Distribution, Distribution, Distribution]] = {
 }
 
 
-def make_inputs(case: AttentionCase) -> tuple[Half, Half, Half]:
-    """q, k and v of a case, the same in every run."""
+def to_bf16(values: NDArray[Any]) -> Bits:
+    """Finite values rounded to the nearest bfloat16, ties to even, as bits."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def to_double(values: NDArray[Any]) -> Double:
+    """float16, or bfloat16 as bits, as it is."""
+    if values.dtype == np.uint16:
+        return (values.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return values.astype(np.float64)
+
+
+def make_inputs(case: AttentionCase) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """q, k and v of a case, the same in every run; bfloat16 as bits."""
     rng = np.random.default_rng(case.seed)
     q, k, v = DISTRIBUTIONS[case.inputs]
-    return (
-        q(rng, (case.heads, case.q_len, case.head_dim)).astype(np.float16),
-        k(rng, (case.heads, case.kv_len, case.head_dim)).astype(np.float16),
-        v(rng, (case.heads, case.kv_len, case.head_dim_v)).astype(np.float16),
+    kv_heads = case.kv_heads or case.heads
+    drawn = (
+        q(rng, (case.heads, case.q_len, case.head_dim)),
+        k(rng, (kv_heads, case.kv_len, case.head_dim)),
+        v(rng, (kv_heads, case.kv_len, case.head_dim_v)),
     )
+    first, second, third = (to_bf16(x) if case.bf16 else x.astype(np.float16) for x in drawn)
+    return first, second, third
 
 
-def reference(q: Half, k: Half, v: Half, *, large: bool = False) -> Reference:
-    """softmax(q k^T / sqrt(head_dim)) v in float64 on the fp16 inputs, head by head.
+def reference(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    *,
+    large: bool = False,
+    scale: float = 0.0,
+    causal: bool = False,
+    lengths: Sequence[int] = (),
+) -> Reference:
+    """softmax(q k^T scale) v in float64 on the inputs as they are, head by head; a row that sees no key gives 0.
 
     With ``large`` an element's tolerance grows by 4 * 2^-24 * A * S: A = max over keys of sum |q * k| * scale bounds
     the rounding of a logit, S = sqrt(sum p (v - o)^2) says how much the output moves with the logits.
     """
-    values = np.empty((q.shape[0], q.shape[1], v.shape[2]))
+    values = np.zeros((q.shape[0], q.shape[1], v.shape[2]))
     slack = np.zeros_like(values)
-    scale = 1 / math.sqrt(q.shape[2])
+    factor = scale or 1 / math.sqrt(q.shape[2])
+    group, q_len = q.shape[0] // k.shape[0], q.shape[1]
     for head in range(q.shape[0]):
-        q64, k64, v64 = (x[head].astype(np.float64) for x in (q, k, v))
-        score = q64 @ k64.T * scale
-        weight = np.exp(score - score.max(axis=1, keepdims=True))
-        weight /= weight.sum(axis=1, keepdims=True)
-        values[head] = weight @ v64
-        if large:
-            magnitude = (np.abs(q64) @ np.abs(k64).T * scale).max(axis=1, keepdims=True)
-            for row in range(q64.shape[0]):
-                spread = np.sqrt(weight[row] @ (v64 - values[head, row]) ** 2)
-                slack[head, row] = 4 * 2.0**-24 * magnitude[row] * spread
-    return Reference(values, ABSOLUTE + RELATIVE * np.abs(values) + slack)
+        kv_head = head // group
+        length = lengths[kv_head * len(lengths) // k.shape[0]] if len(lengths) else k.shape[1]
+        length = min(max(int(length), 0), k.shape[1])
+        q64, k64, v64 = to_double(q[head]), to_double(k[kv_head, :length]), to_double(v[kv_head, :length])
+        for row, seen in enumerate(length - q_len + i + 1 if causal else length for i in range(q_len)):
+            if seen <= 0:
+                continue
+            score = k64[:seen] @ q64[row] * factor
+            weight = np.exp(score - score.max())
+            weight /= weight.sum()
+            values[head, row] = weight @ v64[:seen]
+            if large:
+                magnitude = (np.abs(k64[:seen]) @ np.abs(q64[row]) * factor).max()
+                spread = np.sqrt(weight @ (v64[:seen] - values[head, row]) ** 2)
+                slack[head, row] = 4 * 2.0**-24 * magnitude * spread
+    relative = BF16_RELATIVE if q.dtype == np.uint16 else RELATIVE
+    return Reference(values, ABSOLUTE + relative * np.abs(values) + slack)
 
 
-def compare(got: Half, expected: Reference) -> Comparison:
+def reference_of(case: AttentionCase, inputs: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]) -> Reference:
+    """The reference of a case for its inputs."""
+    return reference(*inputs, large=case.large, scale=case.scale, causal=case.causal, lengths=case.lengths)
+
+
+def compare(got: NDArray[Any], expected: Reference) -> Comparison:
     """Element by element and in the L2 norm; anything not finite fails."""
-    result = got.astype(np.float64)
+    result = to_double(got)
+    most_l2 = BF16_RELATIVE_L2 if got.dtype == np.uint16 else RELATIVE_L2
     if not np.isfinite(result).all():
         return Comparison(False, math.inf, math.inf, math.inf)
     error = np.abs(result - expected.values)
     bound = float((error / expected.tolerance).max())
     norm = float(np.sqrt((expected.values**2).sum()))
     relative_l2 = float(np.sqrt((error**2).sum())) / max(norm, 1e-300)
-    return Comparison(bound <= 1 and relative_l2 <= RELATIVE_L2, float(error.max()), bound, relative_l2)
+    return Comparison(bound <= 1 and relative_l2 <= most_l2, float(error.max()), bound, relative_l2)
 
 
 def _grid() -> list[AttentionCase]:

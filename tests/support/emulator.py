@@ -112,7 +112,7 @@ class Kernel:
 
     def run(
         self,
-        tensors: Sequence[Gm],
+        tensors: Sequence[Gm | None],
         *,
         block_dim: int = 1,
         tiling: bytes = b"",
@@ -124,13 +124,15 @@ class Kernel:
         ub_bytes: int = UB_BYTES,
         abi: int = 1,
     ) -> Result:
-        """Launch on ``tensors`` (inputs, then outputs). Arrays are changed in place."""
-        live = [*tensors, *([workspace] if workspace is not None else [])]
+        """Launch on ``tensors`` (inputs, then outputs; None: absent). Arrays are changed in place."""
+        live = [gm for gm in (*tensors, workspace) if gm is not None]
         ordered = sorted(live, key=lambda gm: gm.array.ctypes.data)
         regions = (GmRegion * max(len(live), 1))(
             *(GmRegion(gm.array.ctypes.data, gm.array.nbytes, gm.shadow.ctypes.data) for gm in ordered)
         )
-        arguments = (ctypes.c_uint64 * max(len(tensors), 1))(*(gm.array.ctypes.data for gm in tensors))
+        arguments = (ctypes.c_uint64 * max(len(tensors), 1))(
+            *(gm.array.ctypes.data if gm is not None else 0 for gm in tensors)
+        )
         tiling_bytes = ctypes.create_string_buffer(tiling, max(len(tiling), 1))
         message = ctypes.create_string_buffer(4096)
         launch = SimLaunch(
@@ -155,13 +157,16 @@ class Kernel:
         return Result(status, message.value.decode())
 
 
-def compile_kernel(source: str, entry: str, directory: Path, include: Sequence[Path] = ()) -> Kernel:
+def compile_kernel(
+    source: str, entry: str, directory: Path, include: Sequence[Path] = (), extra: Sequence[str] = ()
+) -> Kernel:
     """Compile ``source`` (kernel code that defines ``entry``) into ``directory``; reuses an equal compilation there.
+    ``extra`` are further compiler options.
 
     Raises AssertionError with the compiler's text when it does not compile.
     """
     unit = f'{source}\n#include "sim_kernel_entry.h"\nSIM_EXPORT_KERNEL({entry})\n'
-    digest = hashlib.sha256(unit.encode())
+    digest = hashlib.sha256("\n".join([unit, *extra]).encode())
     for folder in (*include, INCLUDE, NATIVE / "common"):
         for header in sorted(folder.rglob("*")):
             if header.suffix in (".h", ".cpp"):
@@ -173,7 +178,7 @@ def compile_kernel(source: str, entry: str, directory: Path, include: Sequence[P
         unit_file.write_text(unit)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         includes = [f"-I{folder}" for folder in (*include, INCLUDE)]
-        command = [shutil.which("g++") or "g++", *COMPILE_FLAGS, *includes, str(unit_file), "-o", str(partial)]
+        command = [shutil.which("g++") or "g++", *COMPILE_FLAGS, *extra, *includes, str(unit_file), "-o", str(partial)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, f"{entry} does not compile:\n{done.stderr[:4000]}"
         partial.replace(path)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses tile sizes so that one item fits UB, and deals items to cores. Plain C++11, integers and doubles only: the
-// tiling function and the host unit tests use the same code.
+// Chooses tile sizes so that one item fits UB. Plain C++11, integers and doubles only: the tiling function and the host
+// unit tests use the same code.
 #ifndef SMALLQ_FLASH_ATTENTION_PLANNER_H_
 #define SMALLQ_FLASH_ATTENTION_PLANNER_H_
 
@@ -22,7 +22,12 @@ constexpr uint32_t kMaxBlockK = 64;
 constexpr uint32_t kMinBlockK = 4;
 // A block this small or smaller is taken only when no q tile fits with a larger one.
 constexpr uint32_t kGoodBlockK = 16;
-constexpr uint32_t kSplitAlign = 64;  // keys
+// The largeD path: chunks of at most this many columns, q rows of an item, partial output rows, keys of a block.
+constexpr uint32_t kLargeChunk = 512;
+constexpr uint32_t kLeastChunk = 64;
+constexpr uint32_t kLargeQTile = 4;
+constexpr uint32_t kLargePartRows = 2;
+constexpr uint32_t kLargeBlockK = 16;
 
 // Bytes a plan may spend on partial outputs and on cast V rows, and score columns of one softmax step.
 struct QualityLevel {
@@ -32,11 +37,13 @@ struct QualityLevel {
     uint32_t stepColumnsManyRows;  // T > 4
 };
 
-// How items are dealt: the first itemsTail cores take itemsPerCore + 1 items, the others itemsPerCore.
-struct WorkSplit {
-    uint32_t usedCores;
-    uint32_t itemsPerCore;
-    uint32_t itemsTail;
+// What a plan depends on.
+struct TileProblem {
+    uint32_t hdK;
+    uint32_t hdV;
+    uint32_t qLen;  // q rows of one K/V head
+    uint32_t kvLen;
+    uint32_t wide;  // 1: bf16
 };
 
 // R: the largest power of two up to BK with R * T <= 64 whose accumulators stay within capBytes.
@@ -49,16 +56,26 @@ inline uint32_t PartialRows(uint32_t blockK, uint32_t qTile, uint32_t hdVPad, ui
     return parts;
 }
 
+inline uint32_t StepBlocks(const TilePlan& plan, uint32_t kvLen, uint32_t stepColumns) {
+    const uint32_t most = stepColumns / BlockColumns(plan);
+    const uint32_t needed = CeilDiv(kvLen, BlockColumns(plan));
+    const uint32_t blocks = most < needed ? most : needed;
+    return blocks == 0 ? 1 : blocks;
+}
+
+// Rows 256 bytes apart would put the four K rows of a repeat into the same UB bank groups.
+inline uint32_t KeyPitch(uint32_t columns) { return columns + (columns % 128 == 0 ? kBlockHalfs : 0); }
+
 // The plan for one (quality, T, BK), before it is known whether it fits.
-inline TilePlan DraftPlan(uint32_t hdK, uint32_t hdV, uint32_t kvLen, uint32_t qTile, uint32_t blockK,
-                          const QualityLevel& level) {
+inline TilePlan DraftPlan(const TileProblem& problem, uint32_t qTile, uint32_t blockK, const QualityLevel& level) {
     TilePlan plan;
+    plan.chunked = 0;
+    plan.wide = problem.wide;
     plan.qTile = qTile;
     plan.blockK = blockK;
-    plan.hdKPad = RoundUp(hdK, kBlockHalfs);
-    plan.hdVPad = RoundUp(hdV, kBlockHalfs);
-    // Rows 256 bytes apart would put the four K rows of a repeat into the same UB bank groups.
-    plan.kPitch = plan.hdKPad + (plan.hdKPad % 128 == 0 ? kBlockHalfs : 0);
+    plan.hdKPad = RoundUp(problem.hdK, kBlockHalfs);
+    plan.hdVPad = RoundUp(problem.hdV, kBlockHalfs);
+    plan.kPitch = KeyPitch(plan.hdKPad);
     plan.partRows = PartialRows(blockK, qTile, plan.hdVPad, level.accumulatorBytes);
     plan.castRows = blockK;
     while (plan.castRows > plan.partRows && plan.castRows * plan.hdVPad * 4 > level.castBytes) {
@@ -68,34 +85,53 @@ inline TilePlan DraftPlan(uint32_t hdK, uint32_t hdV, uint32_t kvLen, uint32_t q
     while (plan.qGroup > 1 && plan.qGroup * RoundUp(blockK, kBlockFloats) * 64 > 16 * 1024) {
         plan.qGroup = CeilDiv(plan.qGroup, 2);
     }
-    const uint32_t columns = BlockColumns(plan);
-    const uint32_t most = (qTile <= 4 ? level.stepColumnsFewRows : level.stepColumnsManyRows) / columns;
-    const uint32_t needed = CeilDiv(kvLen, columns);
-    plan.stepBlocks = most < needed ? most : needed;
-    if (plan.stepBlocks == 0) {
-        plan.stepBlocks = 1;
-    }
+    plan.stepBlocks =
+        StepBlocks(plan, problem.kvLen, qTile <= 4 ? level.stepColumnsFewRows : level.stepColumnsManyRows);
     return plan;
+}
+
+// The largeD plan for chunks of up to chunk columns, before it is known whether it fits.
+inline TilePlan DraftLargePlan(const TileProblem& problem, uint32_t qTile, uint32_t blockK, uint32_t chunk) {
+    TilePlan plan;
+    plan.chunked = 1;
+    plan.wide = problem.wide;
+    plan.qTile = qTile;
+    plan.blockK = blockK;
+    plan.hdKPad = problem.hdK < chunk ? RoundUp(problem.hdK, kBlockHalfs) : chunk;
+    plan.hdVPad = problem.hdV < chunk ? RoundUp(problem.hdV, kBlockHalfs) : chunk;
+    plan.kPitch = KeyPitch(plan.hdKPad);
+    plan.partRows = kLargePartRows;
+    plan.castRows = blockK;
+    plan.qGroup = qTile;
+    plan.stepBlocks = StepBlocks(plan, problem.kvLen, chunk);
+    return plan;
+}
+
+// The rows of a head in even tiles of at most most.
+inline uint32_t EvenTile(uint32_t qLen, uint32_t most) { return CeilDiv(qLen, CeilDiv(qLen, most)); }
+
+inline bool IsProblem(const TileProblem& problem) {
+    return problem.hdK >= 1 && problem.hdV >= 1 && problem.qLen >= 1 && problem.kvLen >= 1;
 }
 
 // Finds the plan for head sizes 1 .. kMaxHdK and 1 .. kMaxHdV in at most ubLimit bytes of UB. False when none fits.
 // Order of preference: BK of at least 16, then the largest q tile, then the richest quality level, then the largest BK.
-inline bool MakePlan(uint32_t hdK, uint32_t hdV, uint32_t qLen, uint32_t kvLen, uint64_t ubLimit, TilePlan* result) {
+inline bool MakePlan(const TileProblem& problem, uint64_t ubLimit, TilePlan* result) {
     static const QualityLevel levels[] = {{32 * 1024, 32 * 1024, 512, 256},
                                           {16 * 1024, 16 * 1024, 256, 128},
                                           {8 * 1024, 8 * 1024, 128, 64},
                                           {0, 0, 64, 64}};
     static const uint32_t floors[] = {kGoodBlockK, kMinBlockK};
-    if (hdK < 1 || hdV < 1 || qLen < 1 || kvLen < 1 || hdK > kMaxHdK || hdV > kMaxHdV) {
+    if (!IsProblem(problem) || problem.hdK > kMaxHdK || problem.hdV > kMaxHdV) {
         return false;
     }
-    const uint32_t evenTile = CeilDiv(qLen, CeilDiv(qLen, kMaxQTile));
+    const uint32_t evenTile = EvenTile(problem.qLen, kMaxQTile);
     for (uint32_t floor : floors) {
         uint32_t qTile = evenTile;
         while (true) {
             for (const QualityLevel& level : levels) {
                 for (uint32_t blockK = kMaxBlockK; blockK >= floor; blockK /= 2) {
-                    const TilePlan plan = DraftPlan(hdK, hdV, kvLen, qTile, blockK, level);
+                    const TilePlan plan = DraftPlan(problem, qTile, blockK, level);
                     if (UbBytes(MakeUbLayout(plan)) <= ubLimit) {
                         *result = plan;
                         return true;
@@ -111,16 +147,29 @@ inline bool MakePlan(uint32_t hdK, uint32_t hdV, uint32_t qLen, uint32_t kvLen, 
     return false;
 }
 
-// Deals items (at least 1) to at most cores (at least 1) cores, evenly. False when a core would get 2^32 or more.
-inline bool SplitWork(uint64_t items, uint32_t cores, WorkSplit* result) {
-    result->usedCores = items < cores ? static_cast<uint32_t>(items) : cores;
-    const uint64_t perCore = items / result->usedCores;
-    if (perCore >= UINT32_MAX) {
+// Finds the largeD plan. Any head size, so only too little UB makes it false. Order of preference: 16 keys of a block,
+// then the largest q tile, then the widest chunk.
+inline bool MakeLargePlan(const TileProblem& problem, uint64_t ubLimit, TilePlan* result) {
+    if (!IsProblem(problem)) {
         return false;
     }
-    result->itemsPerCore = static_cast<uint32_t>(perCore);
-    result->itemsTail = static_cast<uint32_t>(items % result->usedCores);
-    return true;
+    for (uint32_t blockK = kLargeBlockK; blockK >= kMinBlockK; blockK /= 2) {
+        uint32_t qTile = EvenTile(problem.qLen, kLargeQTile);
+        while (true) {
+            for (uint32_t chunk = kLargeChunk; chunk >= kLeastChunk; chunk /= 2) {
+                const TilePlan plan = DraftLargePlan(problem, qTile, blockK, chunk);
+                if (UbBytes(MakeUbLayout(plan)) <= ubLimit) {
+                    *result = plan;
+                    return true;
+                }
+            }
+            if (qTile == 1) {
+                break;
+            }
+            qTile = CeilDiv(qTile, 2);
+        }
+    }
+    return false;
 }
 
 inline float AttentionScale(uint32_t hdK) { return static_cast<float>(1.0 / sqrt(static_cast<double>(hdK))); }

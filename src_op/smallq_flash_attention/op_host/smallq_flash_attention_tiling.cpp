@@ -3,12 +3,10 @@
 #include "smallq_flash_attention_tiling.h"
 
 #include <graph/utils/type_utils.h>
-#include "smallq_flash_attention_planner.h"
+#include "smallq_flash_attention_launch.h"
 
 namespace optiling {
 namespace {
-using SmallqFlashAttention::RoundUp;
-
 constexpr size_t kInputs = 3;
 constexpr const char* kInputNames[kInputs] = {"q", "k", "v"};
 constexpr size_t kRank = 3;
@@ -17,15 +15,23 @@ constexpr int64_t kMaxDim = 2147483647;    // dims travel as 32-bit fields
 constexpr int64_t kMaxRowBytes = 2097151;  // longest burst of DataCopyPad
 constexpr int64_t kHalfBytes = 2;
 constexpr uint64_t kMinUb = 32 * 1024;
-constexpr uint64_t kKeyNormal = 1;
-constexpr uint32_t kPathNormal = 1;
+constexpr uint32_t kAllBlocksAtOnce = 1;  // schedule mode: SyncAll waits for every block
+constexpr size_t kLengths = 3;            // input actual_kv_lengths
+constexpr size_t kScaleValue = 0;         // attributes
+constexpr size_t kCausal = 1;
 
+// What a call asks for.
 struct Sizes {
-    int64_t numHeads;
+    int64_t kvHeads;
+    int64_t group;  // q heads of one K/V head
     int64_t qLen;
     int64_t kvLen;
     int64_t hdK;
     int64_t hdV;
+    int64_t headsPerLength;  // 0: no actual lengths
+    float scale;
+    bool causal;
+    bool wide;  // bfloat16
 };
 
 struct Platform {
@@ -69,7 +75,7 @@ bool CheckDims(gert::TilingContext* context, const char* name, const gert::Shape
 
 bool CheckAgreement(gert::TilingContext* context, const gert::Shape& q, const gert::Shape& k, const gert::Shape& v,
                     const gert::Shape& out) {
-    if (k.GetDim(0) != q.GetDim(0) || v.GetDim(0) != q.GetDim(0)) {
+    if (k.GetDim(0) != v.GetDim(0) || q.GetDim(0) % k.GetDim(0) != 0) {
         OPS_LOG_E(context->GetNodeName(), "numHeads mismatch: q %ld, k %ld, v %ld", q.GetDim(0), k.GetDim(0),
                   v.GetDim(0));
         return false;
@@ -124,16 +130,68 @@ bool ReadSizes(gert::TilingContext* context, Sizes* sizes) {
     if (!CheckAgreement(context, q, k, v, out)) {
         return false;
     }
-    sizes->numHeads = q.GetDim(0);
+    sizes->kvHeads = k.GetDim(0);
+    sizes->group = q.GetDim(0) / k.GetDim(0);
     sizes->qLen = q.GetDim(1);
     sizes->kvLen = k.GetDim(1);
     sizes->hdK = q.GetDim(kHeadDim);
     sizes->hdV = v.GetDim(kHeadDim);
-    if (sizes->hdK > SmallqFlashAttention::kMaxHdK || sizes->hdV > SmallqFlashAttention::kMaxHdV) {
-        OPS_LOG_E(context->GetNodeName(), "head dim of q and k must be <= %u and head dim of v <= %u, got %ld and %ld",
-                  SmallqFlashAttention::kMaxHdK, SmallqFlashAttention::kMaxHdV, sizes->hdK, sizes->hdV);
+    if (sizes->group > kMaxDim / sizes->qLen) {
+        OPS_LOG_E(context->GetNodeName(), "too many q rows of one K/V head: %ld heads of %ld", sizes->group,
+                  sizes->qLen);
         return false;
     }
+    return true;
+}
+
+// The attributes; an interface without them leaves their defaults.
+bool ReadAttributes(gert::TilingContext* context, Sizes* sizes) {
+    const gert::RuntimeAttrs* attrs = context->GetAttrs();
+    const float* scale = attrs == nullptr ? nullptr : attrs->GetAttrPointer<float>(kScaleValue);
+    const bool* causal = attrs == nullptr ? nullptr : attrs->GetAttrPointer<bool>(kCausal);
+    sizes->scale = scale == nullptr ? 0.0f : *scale;
+    sizes->causal = causal != nullptr && *causal;
+    if (!(sizes->scale - sizes->scale <= 0.0f)) {
+        OPS_LOG_E(context->GetNodeName(), "scale_value must be finite, got %f", static_cast<double>(sizes->scale));
+        return false;
+    }
+    if (fabsf(sizes->scale) <= 0.0f) {
+        sizes->scale = SmallqFlashAttention::AttentionScale(static_cast<uint32_t>(sizes->hdK));
+    }
+    if (sizes->causal && sizes->kvLen < sizes->qLen) {
+        OPS_LOG_E(context->GetNodeName(), "causal needs kvLen >= qLen, got kvLen %ld, qLen %ld", sizes->kvLen,
+                  sizes->qLen);
+        return false;
+    }
+    return true;
+}
+
+// The optional lengths: one for all heads of k, or one for each run of as many heads.
+bool ReadLengths(gert::TilingContext* context, Sizes* sizes) {
+    sizes->headsPerLength = 0;
+    const gert::StorageShape* given = context->GetOptionalInputShape(kLengths);
+    if (given == nullptr) {
+        return true;
+    }
+    const gert::CompileTimeTensorDesc* desc = context->GetOptionalInputDesc(kLengths);
+    if (desc == nullptr || desc->GetDataType() != ge::DT_INT64) {
+        OPS_LOG_E(context->GetNodeName(), "actual_kv_lengths dtype must be int64");
+        return false;
+    }
+    const gert::Shape& shape = given->GetStorageShape();
+    if (shape.GetDimNum() != 1) {
+        OPS_LOG_E(context->GetNodeName(), "actual_kv_lengths must be 1-D, got %zu-D", shape.GetDimNum());
+        return false;
+    }
+    const int64_t count = shape.GetDim(0);
+    if (count < 1 || sizes->kvHeads % count != 0) {
+        OPS_LOG_E(context->GetNodeName(),
+                  "actual_kv_lengths must have a number of elements that divides %ld heads, "
+                  "got %ld",
+                  sizes->kvHeads, count);
+        return false;
+    }
+    sizes->headsPerLength = sizes->kvHeads / count;
     return true;
 }
 
@@ -158,77 +216,82 @@ bool ReadPlatform(gert::TilingContext* context, Platform* platform) {
     return true;
 }
 
-void FillShape(const Sizes& sizes, const SmallqFlashAttention::TilePlan& plan, SmallqFlashAttentionTilingData* data) {
-    data->set_numHeads(static_cast<uint32_t>(sizes.numHeads));
-    data->set_qLen(static_cast<uint32_t>(sizes.qLen));
+void Fill(const Sizes& sizes, const SmallqFlashAttention::LaunchPlan& launch, SmallqFlashAttentionTilingData* data) {
+    data->set_numHeads(static_cast<uint32_t>(sizes.kvHeads));
+    data->set_qLen(static_cast<uint32_t>(sizes.qLen * sizes.group));
     data->set_kvLen(static_cast<uint32_t>(sizes.kvLen));
     data->set_hdK(static_cast<uint32_t>(sizes.hdK));
     data->set_hdV(static_cast<uint32_t>(sizes.hdV));
-    data->set_hdKPad(plan.hdKPad);
-    data->set_hdVPad(plan.hdVPad);
-    data->set_kPitch(plan.kPitch);
-    data->set_qTile(plan.qTile);
-    data->set_blockK(plan.blockK);
-    data->set_stepBlocks(plan.stepBlocks);
-    data->set_partRows(plan.partRows);
-    data->set_castRows(plan.castRows);
-    data->set_qGroup(plan.qGroup);
-    data->set_numSplit(1);
-    data->set_splitLen(RoundUp(static_cast<uint32_t>(sizes.kvLen), SmallqFlashAttention::kSplitAlign));
-    data->set_chunkD(0);
-    data->set_path(kPathNormal);
-    data->set_scale(SmallqFlashAttention::AttentionScale(static_cast<uint32_t>(sizes.hdK)));
-    data->set_wsPartOffset(0);
-    data->set_wsStatOffset(0);
-    data->set_wsRunOffset(0);
+    data->set_hdKPad(launch.tiles.hdKPad);
+    data->set_hdVPad(launch.tiles.hdVPad);
+    data->set_kPitch(launch.tiles.kPitch);
+    data->set_qTile(launch.tiles.qTile);
+    data->set_numQTile(launch.numQTile);
+    data->set_blockK(launch.tiles.blockK);
+    data->set_stepBlocks(launch.tiles.stepBlocks);
+    data->set_partRows(launch.tiles.partRows);
+    data->set_castRows(launch.tiles.castRows);
+    data->set_qGroup(launch.tiles.qGroup);
+    data->set_numSplit(launch.split.numSplit);
+    data->set_splitLen(launch.split.splitLen);
+    data->set_usedCores(launch.usedCores);
+    data->set_itemsPerCore(launch.itemsPerCore);
+    data->set_itemsTail(launch.itemsTail);
+    data->set_queryLen(static_cast<uint32_t>(sizes.qLen));
+    data->set_causal(sizes.causal ? 1 : 0);
+    data->set_headsPerLength(static_cast<uint32_t>(sizes.headsPerLength));
+    data->set_wide(sizes.wide ? 1 : 0);
+    data->set_scale(sizes.scale);
+    data->set_wsPartOffset(launch.partOffset);
+    data->set_wsStatOffset(launch.statOffset);
+    data->set_wsRunOffset(launch.runOffset);
 }
 
 // Bytes of K and V together; saturates, only ever compared with the size of L2.
 double KeyValueBytes(const Sizes& sizes) {
-    return static_cast<double>(sizes.numHeads) * static_cast<double>(sizes.kvLen) *
+    return static_cast<double>(sizes.kvHeads) * static_cast<double>(sizes.kvLen) *
            static_cast<double>(sizes.hdK + sizes.hdV) * static_cast<double>(kHalfBytes);
 }
 
 ge::graphStatus TilingOfSmallqFlashAttention(gert::TilingContext* context) {
-    Sizes sizes;
+    Sizes sizes = {};
     Platform platform;
-    if (!ReadSizes(context, &sizes) || !ReadPlatform(context, &platform)) {
+    if (!ReadSizes(context, &sizes) || !ReadAttributes(context, &sizes) || !ReadLengths(context, &sizes) ||
+        !ReadPlatform(context, &platform)) {
         return ge::GRAPH_FAILED;
     }
     const uint64_t ubLimit =
         platform.ubBytes < SmallqFlashAttention::kUbCeiling ? platform.ubBytes : SmallqFlashAttention::kUbCeiling;
-    SmallqFlashAttention::TilePlan plan;
-    if (!SmallqFlashAttention::MakePlan(static_cast<uint32_t>(sizes.hdK), static_cast<uint32_t>(sizes.hdV),
-                                        static_cast<uint32_t>(sizes.qLen), static_cast<uint32_t>(sizes.kvLen), ubLimit,
-                                        &plan)) {
-        OPS_LOG_E(context->GetNodeName(), "head dims %ld and %ld do not fit %lu bytes of unified buffer", sizes.hdK,
-                  sizes.hdV, ubLimit);
-        return ge::GRAPH_FAILED;
-    }
-    const uint32_t numQTile = SmallqFlashAttention::CeilDiv(static_cast<uint32_t>(sizes.qLen), plan.qTile);
-    SmallqFlashAttention::WorkSplit work;
-    if (!SmallqFlashAttention::SplitWork(static_cast<uint64_t>(sizes.numHeads) * numQTile, platform.cores, &work)) {
-        OPS_LOG_E(context->GetNodeName(), "too many heads and q rows: %ld and %ld", sizes.numHeads, sizes.qLen);
+    SmallqFlashAttention::TileProblem problem;
+    problem.hdK = static_cast<uint32_t>(sizes.hdK);
+    problem.hdV = static_cast<uint32_t>(sizes.hdV);
+    problem.qLen = static_cast<uint32_t>(sizes.qLen * sizes.group);
+    problem.kvLen = static_cast<uint32_t>(sizes.kvLen);
+    problem.wide = sizes.wide ? 1 : 0;
+    SmallqFlashAttention::LaunchPlan launch;
+    if (!SmallqFlashAttention::PlanLaunch(problem, static_cast<uint32_t>(sizes.kvHeads), platform.cores, ubLimit,
+                                          &launch)) {
+        OPS_LOG_E(context->GetNodeName(), "too many heads and q rows: %ld and %ld", sizes.kvHeads,
+                  sizes.qLen * sizes.group);
         return ge::GRAPH_FAILED;
     }
 
     SmallqFlashAttentionTilingData data;
-    FillShape(sizes, plan, &data);
-    data.set_numQTile(numQTile);
-    data.set_usedCores(work.usedCores);
-    data.set_itemsPerCore(work.itemsPerCore);
-    data.set_itemsTail(work.itemsTail);
+    Fill(sizes, launch, &data);
     const bool streams = platform.l2Bytes > 0 && KeyValueBytes(sizes) > static_cast<double>(platform.l2Bytes);
-    data.set_l2Hint(numQTile == 1 && streams ? 1 : 0);
+    data.set_l2Hint(launch.numQTile == 1 && streams ? 1 : 0);
 
-    context->SetTilingKey(kKeyNormal);
-    context->SetBlockDim(work.usedCores);
+    context->SetTilingKey(launch.tilingKey);
+    context->SetBlockDim(launch.usedCores);
+    if (launch.split.numSplit > 1) {
+        context->SetScheduleMode(kAllBlocksAtOnce);
+    }
     size_t* workspace = context->GetWorkspaceSizes(1);
     if (workspace == nullptr || context->GetRawTilingData() == nullptr) {
         OPS_LOG_E(context->GetNodeName(), "no room for workspace size or tiling data");
         return ge::GRAPH_FAILED;
     }
-    workspace[0] = platform.systemWorkspace;
+    workspace[0] = platform.systemWorkspace + launch.workspaceBytes;
     data.SaveToBuffer(context->GetRawTilingData()->GetData(), context->GetRawTilingData()->GetCapacity());
     context->GetRawTilingData()->SetDataSize(data.GetDataSize());
     return ge::GRAPH_SUCCESS;

@@ -4,19 +4,22 @@
 #define SMALLQ_FLASH_ATTENTION_SOFTMAX_H_
 
 #include "smallq_flash_attention_common.h"
+#include "smallq_flash_attention_mask.h"
 
 namespace SmallqFlashAttention {
 
 // Reads and writes: score[row][0 .. used) float, scores in, probabilities exp(score - m) out; m, l of each row;
-// pvAcc, scaled by exp(m old - m new) unless this is the item's first step. Uses reduced and the other stat vectors.
-// valid is the number of columns up to and including the last key of the step, used the columns of its blocks rounded
-// up to 64. Barriers left to the caller: one between this and whatever next touches l or pvAcc.
+// alphaBlocks, exp(m old - m new) of each row, by which the caller scales what it summed before this step.
+// Uses reduced and the other stat vectors. step is not empty.
+// Barriers left to the caller: one between this and whatever next touches l; none for the rest.
 struct SoftmaxStep {
-    __aicore__ static inline void Run(const TileShape& shape, Scratch& ub, uint32_t valid, uint32_t used, bool first) {
+    __aicore__ static inline void Run(const TileShape& shape, Scratch& ub, const Step& step) {
+        const uint32_t valid = (step.count - 1) * shape.columns + step.lastKeys;
+        const uint32_t used = RoundUp(step.count * shape.columns, kRepeatFloats);
         const uint32_t chunks = used / kRepeatFloats;  // repeats a row
         ForScores(shape, ub, used, Op::Scale);
         AscendC::PipeBarrier<PIPE_V>();
-        MaskDeadColumns(shape, ub, valid, used);
+        MaskScores::Run(shape, ub, step, valid, used);
         ForScores(shape, ub, used, Op::BlockMax);
         AscendC::PipeBarrier<PIPE_V>();
         const int32_t reducedLanes = static_cast<int32_t>(used / kBlockFloats);
@@ -45,9 +48,6 @@ struct SoftmaxStep {
         SpreadToBlocks(ub.alphaBlocks, ub.alpha, shape.rows);
         AscendC::PipeBarrier<PIPE_V>();
         AscendC::Add<float>(ub.rowSum, ub.rowSum, ub.stepSum, shape.rows, 1, Dense());
-        if (!first) {
-            RescaleOutput(shape, ub);
-        }
         const LocalTensor<float> previous = ub.rowMaxOld;
         ub.rowMaxOld = ub.rowMaxNew;
         ub.rowMaxNew = previous;
@@ -81,45 +81,6 @@ private:
             AscendC::Exp<float>(score, score, kRepeatFloats, Repeats(repeats), DenseUnary());
         } else {
             AscendC::BlockReduceSum<float>(reduced, score, static_cast<int32_t>(repeats), lanes, 1, 1, kRepeatBlocks);
-        }
-    }
-
-    // Gives every column that holds no key the score -1e30. The block width divides 64, so the columns after the last
-    // key all lie in the last 64.
-    __aicore__ static inline void MaskDeadColumns(const TileShape& shape, const Scratch& ub, uint32_t valid,
-                                                  uint32_t used) {
-        if (valid < used) {
-            const uint32_t chunk = valid / kRepeatFloats * kRepeatFloats;
-            uint64_t lanes[2] = {~0ULL << (valid - chunk), 0};
-            AscendC::Duplicate<float>(ub.score[chunk], kMaskedScore, lanes, Repeats(shape.rows), 1,
-                                      static_cast<uint8_t>(shape.scorePitch / kBlockFloats));
-            AscendC::PipeBarrier<PIPE_V>();
-        }
-        if (shape.plan.blockK < kBlockFloats) {
-            // A block of 4 keys fills the first half of its 8 columns.
-            uint64_t lanes[2] = {0xF0F0F0F0F0F0F0F0ULL, 0};
-            for (uint32_t t = 0; t < shape.rows; ++t) {
-                AscendC::Duplicate<float>(ub.score[t * shape.scorePitch], kMaskedScore, lanes,
-                                          Repeats(used / kRepeatFloats), 1, kRepeatBlocks);
-            }
-            AscendC::PipeBarrier<PIPE_V>();
-        }
-    }
-
-    __aicore__ static inline void RescaleOutput(const TileShape& shape, const Scratch& ub) {
-        const uint32_t rowFloats = shape.plan.partRows * shape.plan.hdVPad;
-        const uint32_t whole = rowFloats / kRepeatFloats;
-        const uint32_t rest = rowFloats % kRepeatFloats;
-        for (uint32_t t = 0; t < shape.rows; ++t) {
-            const LocalTensor<float> row = ub.pvAcc[t * rowFloats];
-            const LocalTensor<float> factor = ub.alphaBlocks[t * kBlockFloats];
-            if (whole > 0) {
-                AscendC::Mul<float>(row, row, factor, kRepeatFloats, Repeats(whole), ByBlock());
-            }
-            if (rest > 0) {
-                const LocalTensor<float> tail = row[whole * kRepeatFloats];
-                AscendC::Mul<float>(tail, tail, factor, rest, 1, ByBlock());
-            }
         }
     }
 };
