@@ -13,6 +13,7 @@
 #include "emu/tpipe.h"
 #include "emu/data_copy.h"
 #include "emu/vec_arith.h"
+#include "emu/vec_axpy.h"
 #include "emu/vec_fill.h"
 #include "emu/vec_convert.h"
 #include "emu/vec_reduce.h"
