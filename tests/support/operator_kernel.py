@@ -363,6 +363,7 @@ def build_operator(
     changes: Sequence[tuple[str, str, str]] = (),
     dtype: str = "half",
     extra: Sequence[str] = (),
+    only_key: int = 0,
 ) -> Operator:
     """Compile op_kernel below ``directory`` for one type of q.
 

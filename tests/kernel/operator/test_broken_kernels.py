@@ -77,7 +77,8 @@ FAULTS = (
     Fault("K buffers never given back", "impl", "kQue_.FreeTensor(k);", "", "QUEUE_MISUSE", MANY),
     Fault("one K buffer for two in flight", "impl", "(kQue_, kDepth, ub.k)", "(kQue_, 1, ub.k)", "QUEUE_MISUSE"),
     Fault("queue depth of one", "impl", "VECIN, kDepth> kQue_;", "VECIN, 1> kQue_;", "QUEUE_MISUSE"),
-    Fault("result never enqueued", "impl", "outQue_.EnQue(out);\n        LocalTensor<T> stored", "LocalTensor<T> stored", "QUEUE_MISUSE"),
+    Fault("result never enqueued", "impl",
+          "outQue_.EnQue(out);\n        LocalTensor<T> stored", "LocalTensor<T> stored", "QUEUE_MISUSE"),
     Fault("V buffer given back twice", "impl", "vQue_.FreeTensor(v);", "vQue_.FreeTensor(v); vQue_.FreeTensor(v);",
           "QUEUE_MISUSE"),
     # ---- arithmetic
