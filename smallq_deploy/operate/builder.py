@@ -244,6 +244,8 @@ def _prove(
 def _copy_out(package: Path, output: Path) -> Path:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy2(package, output / package.name))
+        copied = Path(shutil.copy2(package, output / package.name))
+        copied.chmod(0o755)  # as build.sh leaves it: a package is also a program
+        return copied
     except OSError as error:
         raise access_error(error, f"copy the package to {output}") from error

@@ -100,6 +100,7 @@ def test_a_good_build(run_build: Build, recipes: Path, sources: Path, cache: Pat
     assert sha256_file(result.package) == sha256_file(package)
     assert sha256_file(tmp_path / "out" / NAME) == sha256_file(package)
     assert result.copied_to == tmp_path / "out" / NAME
+    assert (tmp_path / "out" / NAME).stat().st_mode & 0o777 == 0o755
     assert result.to_dict()["package"] == str(tmp_path / "out" / NAME)
     assert list((cache / "smallq-deploy/build").iterdir()) == []
     provenance = json.loads((result.package.parent / "provenance.json").read_text())
