@@ -6,8 +6,8 @@ when none is left it helps with the groups of others. What goes wrong is told ap
 - *wrong*: the numbers are not those of the reference. Final; a device that is wrong twice in a row while others are
   right takes no more cases.
 - *refused*: the operator itself refuses the call (codes 1xxxxx and 561xxx). Final.
-- *failed*, *crashed*, *hung*: the case is given to another device once, because the device may be the cause. Two such
-  cases in a row and the device takes no more.
+- *failed*, *crashed*, *hung*: the case is given to another device once, because the device may be the cause. When it
+  passes there, or after two such cases in a row, the first device takes no more.
 - a device that cannot be opened takes no more cases at once; its case goes to another one.
 """
 
@@ -167,7 +167,7 @@ class Sweep:
     def _next(self, device: int) -> tuple[_Group, _Task] | None:
         """Waits while a running case may still come back; None when there is nothing more for this device."""
         with self._changed:
-            while not self._stop:
+            while not self._stop and device not in self.given_up:
                 chosen = self._choose(device)
                 if chosen is not None:
                     group, task = chosen
@@ -228,6 +228,11 @@ class Sweep:
         again = troubled and not self._stop and (not opened or (bool(others) and task.trouble is None))
         if troubled and opened:
             task.trouble = result
+        elif result.passed and task.trouble is not None and task.trouble.device not in self.given_up:
+            first = task.trouble
+            why = f"{first.case.name} {first.status} and passed on device {result.device}: {first.message}"
+            self.given_up[first.device] = why
+            self.on_device(first.device, why)
         if again:
             group.pending.append(task)
         elif not self._stop:
