@@ -41,11 +41,12 @@ struct Platform {
     uint64_t systemWorkspace;
 };
 
-bool CheckType(gert::TilingContext* context, const char* name, ge::DataType type) {
-    if (type == ge::DT_FLOAT16) {
+// Every tensor has the type of q.
+bool CheckType(gert::TilingContext* context, const char* name, ge::DataType type, ge::DataType wanted) {
+    if (type == wanted && (type == ge::DT_FLOAT16 || type == ge::DT_BF16)) {
         return true;
     }
-    OPS_LOG_E(context->GetNodeName(), "%s dtype must be float16, got %s", name,
+    OPS_LOG_E(context->GetNodeName(), "%s dtype must be float16 or bfloat16 and that of q, got %s", name,
               ge::TypeUtils::DataTypeToSerialString(type).c_str());
     return false;
 }
@@ -108,12 +109,13 @@ bool ReadSizes(gert::TilingContext* context, Sizes* sizes) {
         OPS_LOG_E(context->GetNodeName(), "output out shape or desc is null");
         return false;
     }
+    const ge::DataType type = context->GetInputDesc(0)->GetDataType();
     for (size_t i = 0; i < kInputs; ++i) {
-        if (!CheckType(context, kInputNames[i], context->GetInputDesc(i)->GetDataType())) {
+        if (!CheckType(context, kInputNames[i], context->GetInputDesc(i)->GetDataType(), type)) {
             return false;
         }
     }
-    if (!CheckType(context, "out", context->GetOutputDesc(0)->GetDataType())) {
+    if (!CheckType(context, "out", context->GetOutputDesc(0)->GetDataType(), type)) {
         return false;
     }
     const gert::Shape& q = context->GetInputShape(0)->GetStorageShape();
@@ -130,6 +132,7 @@ bool ReadSizes(gert::TilingContext* context, Sizes* sizes) {
     if (!CheckAgreement(context, q, k, v, out)) {
         return false;
     }
+    sizes->wide = type == ge::DT_BF16;
     sizes->kvHeads = k.GetDim(0);
     sizes->group = q.GetDim(0) / k.GetDim(0);
     sizes->qLen = q.GetDim(1);

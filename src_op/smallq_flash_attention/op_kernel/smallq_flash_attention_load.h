@@ -30,7 +30,7 @@ struct LoadRows {
         pad.isPad = filler > 0;
         pad.leftPadding = 0;
         pad.rightPadding = static_cast<uint8_t>(filler);  // elements
-        pad.paddingValue = static_cast<T>(0);
+        pad.paddingValue = T();
         AscendC::DataCopyPad(dst, src, copy, pad);
     }
 };

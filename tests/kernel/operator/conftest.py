@@ -15,3 +15,8 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
 @pytest.fixture(scope="session")
 def operator(planner: Planner, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     return build_operator(planner, tmp_path_factory.mktemp("kernel"))
+
+
+@pytest.fixture(scope="session")
+def bf16_operator(planner: Planner, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    return build_operator(planner, tmp_path_factory.mktemp("bf16"), dtype="bfloat16_t", extra=["-O1"])

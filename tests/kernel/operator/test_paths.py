@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from tests.support import emulator
-from tests.support.attention_cases import AttentionCase, compare, make_inputs, reference_of
+from tests.support.attention_cases import (
+    AttentionCase,
+    compare,
+    make_inputs,
+    reference,
+    reference_of,
+    to_bf16,
+    to_double,
+)
 from tests.support.operator_kernel import UB_LIMIT, Call, Force, Operator, Outcome
 
 NORMAL, SPLIT, LARGE, LARGE_SPLIT = 1, 2, 3, 4
@@ -183,3 +191,46 @@ def test_takes_the_bytes_the_planner_counts(operator: Operator, large: bool) -> 
 def test_combination_fits_any_buffer(operator: Operator) -> None:
     assert operator.planner.combine_ub_bytes() <= 16 * 1024
     check(operator, AttentionCase(1, 1, 64 * 64, 1, 600), SPLIT, Force(64), 24 * 1024)
+
+
+# ---- bfloat16
+
+
+BF16_SHAPES = [
+    (2, 1, 65, 64, 64), (3, 2, 130, 128, 128), (1, 8, 300, 128, 128), (2, 4, 257, 100, 100), (2, 3, 17, 17, 33),
+    (1, 8, 50, 1008, 1008), (2, 1, 5, 1, 3), (41, 2, 70, 192, 128), (1, 13, 66, 40, 72),
+]  # fmt: skip
+
+
+def test_bf16(bf16_operator: Operator, record_property: Callable[[str, object], None]) -> None:
+    rows = [(AttentionCase(*shape, bf16=True), NORMAL, Force(1), UB_LIMIT) for shape in BF16_SHAPES]
+    rows += [(AttentionCase(1, 4, 77, 64, 64, bf16=True), NORMAL, Force(1), limit) for limit in (16384, 32768)]
+    rows += [(AttentionCase(2, 4, 300, 64, 40, inputs, bf16=True), NORMAL, Force(1), UB_LIMIT)
+             for inputs in ("peaky", "offset", "v100")]  # fmt: skip
+    for parts, large in ((2, False), (1, True), (2, True)):
+        key = 1 + 2 * large + (parts > 1)
+        rows += [(AttentionCase(*shape, bf16=True), key, Force(parts, large), UB_LIMIT)
+                 for shape in [(2, 1, 700, 64, 64), (2, 4, 257, 100, 100), (2, 3, 170, 17, 33), (1, 4, 100, 1008, 40)]
+                 ]  # fmt: skip
+        case = AttentionCase(4, 9, 177, 64, 40, bf16=True, causal=True, kv_heads=2, lengths=(100, 177), scale=0.2)
+        rows.append((case, key, Force(parts, large), 20 * 1024))
+    check_all(bf16_operator, rows, record_property)
+
+
+def test_bf16_takes_numbers_fp16_cannot_hold(bf16_operator: Operator) -> None:
+    """Logits and values beyond 65504, and subnormal fp16 values."""
+    q, k, v = (to_bf16(factor * to_double(x)) for factor, x in zip(
+        (1e6, 1e-6, 1e20), make_inputs(AttentionCase(2, 3, 100, 40, 40, bf16=True)), strict=True))  # fmt: skip
+    outcome = bf16_operator.call(Call(q, k, v))
+    assert (outcome.status, outcome.message) == (emulator.SIM_OK, "")
+    assert compare(outcome.output, reference(q, k, v)).passed
+
+
+def test_bf16_takes_the_bytes_the_planner_counts(bf16_operator: Operator) -> None:
+    call = call_of(AttentionCase(1, 4, 70, 100, 40, bf16=True))
+    for large in (False, True):
+        plan = bf16_operator.planner.plan(100, 40, 4, 70, large=large, wide=True)
+        assert plan is not None
+        force = Force(1, large)
+        assert bf16_operator.call(call, force=force, ub_bytes=plan.ub_bytes).status == emulator.SIM_OK
+        assert bf16_operator.call(call, force=force, ub_bytes=plan.ub_bytes - 32).codes == {"UB_OVERFLOW"}

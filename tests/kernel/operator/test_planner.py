@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.operator_kernel import UB_LIMIT, Plan, Planner, TilingData, tiling_fields
+from tests.support.operator_kernel import UB_LIMIT, Force, Plan, Planner, TilingData, tiling_fields
 
 
 def up(value: int, step: int) -> int:
@@ -28,7 +28,7 @@ class Tile:
     qg: int
 
 
-def ub_bytes(head_dim: int, head_dim_v: int, tile: Tile) -> int:
+def ub_bytes(head_dim: int, head_dim_v: int, tile: Tile, wide: bool = False) -> int:
     """The sum of all UB buffers, written down from the layout table and not from the code."""
     padded, pv = up(head_dim, 16), up(head_dim_v, 16)
     pitch = padded + (16 if padded % 128 == 0 else 0)
@@ -39,12 +39,13 @@ def ub_bytes(head_dim: int, head_dim_v: int, tile: Tile) -> int:
         2 * tile.bk * pitch * 2,
         2 * tile.bk * pv * 2,
         tile.t * padded * 2,
-        tile.qg * up(tile.bk, 8) * 64,
+        tile.qg * up(tile.bk, 8) * (32 if wide else 64),
         tile.t * score * 4,
         tile.t * columns * 32,
         up(max(cast - 256, 0), 512) + 256,  # 256 bytes modulo 512, so that the next buffer starts in other banks
         tile.t * tile.r * pv * 4,
         tile.t * (pv * 4 + 64),
+        (tile.t * padded * 4 + columns * 288) if wide else 0,  # q as fp32; 64 columns of K at a pitch of 72
         tile.t * 256 + 256,
         7 * max(32, 4 * up(tile.t, 8)),
         3 * 32 * up(tile.t, 8),
@@ -52,7 +53,7 @@ def ub_bytes(head_dim: int, head_dim_v: int, tile: Tile) -> int:
     return sum(up(part, 32) for part in parts)
 
 
-def preferred(head_dim: int, head_dim_v: int, q_len: int, kv_len: int, limit: int) -> Tile | None:
+def preferred(head_dim: int, head_dim_v: int, q_len: int, kv_len: int, limit: int, wide: bool = False) -> Tile | None:
     """Walks the candidates in the documented order and takes the first that fits."""
     pv = up(head_dim_v, 16)
     tiles = [-(-q_len // -(-q_len // 8))]
@@ -74,7 +75,7 @@ def preferred(head_dim: int, head_dim_v: int, q_len: int, kv_len: int, limit: in
                     columns = max(bk, 8)
                     g = max(1, min((few if t <= 4 else many) // columns, -(-kv_len // columns)))
                     tile = Tile(t, bk, g, r, cv, qg)
-                    if ub_bytes(head_dim, head_dim_v, tile) <= limit:
+                    if ub_bytes(head_dim, head_dim_v, tile, wide) <= limit:
                         return tile
     return None
 
@@ -170,15 +171,16 @@ def test_no_plan_where_nothing_fits(planner: Planner) -> None:
     q_len=st.integers(1, 40),
     kv_len=st.one_of(st.integers(1, 1024), st.integers(1, 2**31 - 1)),
     limit=st.one_of(st.just(UB_LIMIT), st.integers(8 * 1024, UB_LIMIT)),
+    wide=st.booleans(),
 )
 def test_plan_is_the_preferred_one(
-    planner: Planner, head_dim: int, head_dim_v: int, q_len: int, kv_len: int, limit: int
+    planner: Planner, head_dim: int, head_dim_v: int, q_len: int, kv_len: int, limit: int, wide: bool
 ) -> None:
-    plan = planner.plan(head_dim, head_dim_v, q_len, kv_len, limit)
-    expected = preferred(head_dim, head_dim_v, q_len, kv_len, limit)
+    plan = planner.plan(head_dim, head_dim_v, q_len, kv_len, limit, wide=wide)
+    expected = preferred(head_dim, head_dim_v, q_len, kv_len, limit, wide)
     assert (as_tile(plan) if plan else None) == expected
     if plan is not None and expected is not None:
-        assert plan.ub_bytes == ub_bytes(head_dim, head_dim_v, expected) <= limit
+        assert plan.ub_bytes == ub_bytes(head_dim, head_dim_v, expected, wide) <= limit
 
 
 def test_every_supported_head_size_fits_the_device(planner: Planner) -> None:
@@ -229,3 +231,125 @@ def test_tiling_struct_has_no_padding() -> None:
     names = [kind for kind, _ in tiling_fields()]
     assert names == sorted(names, key=lambda kind: sizes[kind])
     assert ctypes.sizeof(TilingData) == 128
+
+
+# ---- the largeD path, bfloat16, the split
+
+
+def large_bytes(head_dim: int, head_dim_v: int, t: int, bk: int, chunk: int, g: int, wide: bool) -> int:
+    """The sum of all UB buffers of the largeD path, written down from the layout table."""
+    ck, cv = min(up(head_dim, 16), chunk), min(up(head_dim_v, 16), chunk)
+    pitch = ck + (16 if ck % 128 == 0 else 0)
+    columns = max(bk, 8)
+    parts = (
+        2 * (bk * pitch + t * ck) * 2,  # K block with the q chunk behind it
+        2 * bk * cv * 2,
+        t * columns * (32 if wide else 64),
+        t * up(g * columns, 64) * 4,
+        t * columns * 32,
+        up(max(bk * cv * 4 - 256, 0), 512) + 256,
+        t * 2 * cv * 4,
+        t * (cv * 4 + 64),
+        t * cv * 4,
+        (t * ck * 4 + columns * 288) if wide else 0,
+        t * 256 + 256,
+        7 * max(32, 4 * up(t, 8)),
+        3 * 32 * up(t, 8),
+    )
+    return sum(up(part, 32) for part in parts)
+
+
+def test_large_plan_of_the_design(planner: Planner) -> None:
+    """T 4, BK 16, G 32, R 2, CV 16, chunks of 512, K pitch 528; one figure for every head size."""
+    for head_dim, head_dim_v in ((1040, 2048), (4096, 1100), (1048575, 1048575)):
+        plan = planner.plan(head_dim, head_dim_v, 8, 16384, large=True)
+        assert plan is not None
+        assert as_tile(plan) == Tile(4, 16, 32, 2, 16, 4)
+        assert (plan.tiles["hdKPad"], plan.tiles["hdVPad"], plan.tiles["kPitch"]) == (512, 512, 528)
+        assert plan.ub_bytes == 157152 + 256 == large_bytes(head_dim, head_dim_v, 4, 16, 512, 32, False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    head_dim=st.integers(1, 5000),
+    head_dim_v=st.integers(1, 5000),
+    q_len=st.integers(1, 40),
+    kv_len=st.integers(1, 20000),
+    limit=st.integers(8 * 1024, UB_LIMIT),
+    wide=st.booleans(),
+)
+def test_large_plan_is_the_preferred_one(
+    planner: Planner, head_dim: int, head_dim_v: int, q_len: int, kv_len: int, limit: int, wide: bool
+) -> None:
+    plan = planner.plan(head_dim, head_dim_v, q_len, kv_len, limit, large=True, wide=wide)
+    tiles = [-(-q_len // -(-q_len // 4))]
+    while tiles[-1] > 1:
+        tiles.append(-(-tiles[-1] // 2))
+    for bk in (16, 8, 4):
+        for t in tiles:
+            for chunk in (512, 256, 128, 64):
+                g = max(1, min(chunk // max(bk, 8), -(-kv_len // max(bk, 8))))
+                size = large_bytes(head_dim, head_dim_v, t, bk, chunk, g, wide)
+                if size <= limit:
+                    assert plan is not None
+                    assert (plan.tiles["blockK"], plan.tiles["qTile"]) == (bk, t)
+                    assert plan.tiles["hdKPad"] == min(up(head_dim, 16), chunk)
+                    assert plan.tiles["stepBlocks"] == g
+                    assert plan.ub_bytes == size
+                    return
+    assert plan is None
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_16_kib_are_enough_for_any_head_size(planner: Planner, wide: bool) -> None:
+    for head_dim in (1, 17, 64, 1000, 4096):
+        for q_len in (1, 3, 8, 130):
+            assert planner.plan(head_dim, head_dim, q_len, 16384, 16 * 1024, large=True, wide=wide) is not None
+
+
+def test_split_table_of_the_design(planner: Planner) -> None:
+    """Parts for head size 128 on 40 cores."""
+    kv_lengths = (1, 128, 1024, 4096, 16384)
+    table = {
+        (32, 1): (1, 1, 1, 1, 1), (64, 1): (1, 1, 1, 1, 3), (128, 1): (1, 1, 1, 2, 3),
+        (32, 8): (1, 1, 1, 5, 5), (64, 8): (1, 1, 1, 5, 5), (128, 8): (1, 1, 2, 4, 4),
+    }  # fmt: skip
+    for (heads, q_len), parts in table.items():
+        found = tuple(planner.launch(heads, q_len, kv_len, 128, 128).parts for kv_len in kv_lengths)
+        assert found == parts, (heads, q_len)
+    assert planner.launch(1, 1, 16384, 128, 128).parts == 29
+    assert planner.launch(8, 1, 16384, 128, 128).parts == 4
+    assert planner.launch(48, 1, 4096, 128, 128).parts == 4
+    assert planner.launch(40, 1, 4096, 128, 128).parts == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    heads=st.integers(1, 300),
+    q_rows=st.integers(1, 200),
+    kv_len=st.one_of(st.integers(1, 20000), st.integers(1, 2**31 - 1)),
+    head_dim=st.integers(1, 3000),
+    cores=st.integers(1, 48),
+    parts=st.integers(0, 64),
+)
+def test_launch_is_consistent(
+    planner: Planner, heads: int, q_rows: int, kv_len: int, head_dim: int, cores: int, parts: int
+) -> None:
+    """No empty part, as many items as there are, workspace for every partial row."""
+    launch = planner.launch(heads, q_rows, kv_len, head_dim, head_dim, cores=cores, force=Force(parts))
+    values = launch.values
+    assert 1 <= launch.parts <= 64
+    assert values["splitLen"] % 64 == 0
+    assert (launch.parts - 1) * values["splitLen"] < kv_len <= launch.parts * values["splitLen"]
+    items = heads * -(-q_rows // launch.tiles["qTile"]) * launch.parts
+    assert values["usedCores"] == min(items, cores)
+    assert values["usedCores"] * values["itemsPerCore"] + values["itemsTail"] == items
+    assert launch.key == 1 + 2 * (head_dim > 1008) + (launch.parts > 1)
+    pitch = up(head_dim, 8)
+    if launch.parts > 1:
+        rows = heads * q_rows * launch.parts
+        assert values["statOffset"] == rows * pitch * 4
+        assert values["workspaceBytes"] == up(rows * (pitch + 16) * 4, 512)
+    else:
+        needed = values["usedCores"] * launch.tiles["qTile"] * pitch * 4 if launch.key == 3 else 0
+        assert values["workspaceBytes"] == up(needed, 512)

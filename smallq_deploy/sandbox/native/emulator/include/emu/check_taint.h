@@ -205,6 +205,11 @@ private:
             std::memcpy(&bits, at, sizeof(bits));
             return (bits & 0x7c00u) == 0x7c00u;
         }
+        if (number == Number::kBfloat) {
+            uint16_t bits;
+            std::memcpy(&bits, at, sizeof(bits));
+            return (bits & 0x7f80u) == 0x7f80u;
+        }
         uint32_t bits;
         std::memcpy(&bits, at, sizeof(bits));
         return number == Number::kFloat && (bits & 0x7f800000u) == 0x7f800000u;
@@ -218,6 +223,11 @@ private:
             uint16_t bits;
             std::memcpy(&bits, at, sizeof(bits));
             return (bits & 0x03ffu) != 0;
+        }
+        if (number == Number::kBfloat) {
+            uint16_t bits;
+            std::memcpy(&bits, at, sizeof(bits));
+            return (bits & 0x007fu) != 0;
         }
         uint32_t bits;
         std::memcpy(&bits, at, sizeof(bits));

@@ -14,7 +14,7 @@ namespace emu {
 
 class Core;
 
-enum class Number : uint8_t { kOther, kHalf, kFloat };
+enum class Number : uint8_t { kOther, kHalf, kBfloat, kFloat };
 
 // One UB operand of a vector instruction. All lengths and strides in bytes, all positions relative to the start of UB.
 struct UbOperand {

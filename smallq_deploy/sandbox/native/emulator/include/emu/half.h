@@ -122,4 +122,45 @@ struct half {
 };
 static_assert(sizeof(half) == 2 && std::is_trivially_copyable<half>::value, "half is two bytes of storage");
 
+namespace emu {
+
+inline float BfloatToFloat(uint16_t bits) { return BitsFloat(static_cast<uint32_t>(bits) << 16); }
+
+// Rounds a bfloat16 in the mode of a Cast. NaN stays NaN.
+inline uint16_t FloatToBfloat(float value, AscendC::RoundMode mode = AscendC::RoundMode::CAST_RINT) {
+    using AscendC::RoundMode;
+    const uint32_t bits = FloatBits(value);
+    if (std::isnan(value)) {
+        return static_cast<uint16_t>((bits >> 16) | 0x40u);
+    }
+    const bool negative = (bits >> 31) != 0;
+    const uint32_t dropped = bits & 0xffffu;
+    const uint32_t odd = (bits >> 16) & 1u;
+    uint32_t up = dropped > 0x8000u || (dropped == 0x8000u && odd != 0) ? 1 : 0;
+    if (mode == RoundMode::CAST_TRUNC || (mode == RoundMode::CAST_FLOOR && !negative) ||
+        (mode == RoundMode::CAST_CEIL && negative)) {
+        up = 0;
+    } else if (mode == RoundMode::CAST_FLOOR || mode == RoundMode::CAST_CEIL) {
+        up = dropped != 0 ? 1 : 0;
+    } else if (mode == RoundMode::CAST_ROUND) {
+        up = dropped >= 0x8000u ? 1 : 0;
+    } else if (mode == RoundMode::CAST_ODD) {
+        up = dropped != 0 && odd == 0 ? 1 : 0;
+    }
+    return static_cast<uint16_t>((bits >> 16) + up);
+}
+
+}  // namespace emu
+
+// bfloat16: storage only, as on dav-c220, where Cast is the only arithmetic it takes part in.
+struct bfloat16_t {
+    uint16_t bits;
+
+    bfloat16_t() = default;
+    template <typename T, typename std::enable_if<std::is_arithmetic<T>::value, int>::type = 0>
+    bfloat16_t(T value) : bits(emu::FloatToBfloat(static_cast<float>(value))) {}
+    operator float() const { return emu::BfloatToFloat(bits); }
+};
+static_assert(sizeof(bfloat16_t) == 2 && std::is_trivially_copyable<bfloat16_t>::value, "two bytes of storage");
+
 #endif  // SMALLQ_EMU_HALF_H_

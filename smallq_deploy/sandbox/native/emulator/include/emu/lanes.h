@@ -125,16 +125,31 @@ inline VectorEvent Describe(const char* api, Shape shape, uint32_t lanes, const 
 
 // ----- lanes of one repeat -----
 
+// count elements of 2 bytes.
+template <typename T>
+inline void ShortRowToFloat(const uint8_t* from, float* to, int count) {
+    if constexpr (std::is_same<T, half>::value) {
+        HalfRowToFloat(from, to, count);
+    } else {
+        static_assert(std::is_same<T, bfloat16_t>::value, "lanes are half, bfloat16 or float");
+        for (int i = 0; i < count; ++i) {
+            uint16_t bits;
+            std::memcpy(&bits, from + 2 * i, sizeof(bits));
+            to[i] = BfloatToFloat(bits);
+        }
+    }
+}
+
 // Loads the blocks that hold the first `used` lanes, and no byte beyond them.
 template <typename T, int kLanes>
 inline void LoadLanes(const uint8_t* from, uint32_t blockStride, uint32_t used, float* to) {
-    static_assert(std::is_same<T, float>::value || std::is_same<T, half>::value, "arithmetic is on half and float");
+    static_assert(std::is_same<T, float>::value || sizeof(T) == 2, "lanes are half, bfloat16 or float");
     constexpr uint32_t kPerBlock = static_cast<uint32_t>(kBlockBytes / sizeof(T));
     if (blockStride == kBlockBytes && used == kLanes) {
         if constexpr (std::is_same<T, float>::value) {
             std::memcpy(to, from, sizeof(float) * kLanes);
         } else {
-            HalfRowToFloat(from, to, kLanes);
+            ShortRowToFloat<T>(from, to, kLanes);
         }
         return;
     }
@@ -143,7 +158,7 @@ inline void LoadLanes(const uint8_t* from, uint32_t blockStride, uint32_t used, 
         if constexpr (std::is_same<T, float>::value) {
             std::memcpy(to + block * kPerBlock, row, kBlockBytes);
         } else {
-            HalfRowToFloat(row, to + block * kPerBlock, kPerBlock);
+            ShortRowToFloat<T>(row, to + block * kPerBlock, kPerBlock);
         }
     }
 }
@@ -197,9 +212,13 @@ inline void StoreLanes(uint8_t* to, uint32_t blockStride, const float* from, con
     if constexpr (std::is_same<T, float>::value) {
         StoreTyped<T, kLanes>(to, blockStride, from, active);
     } else {
-        half rounded[kLanes];
+        T rounded[kLanes];
         for (int lane = 0; lane < kLanes; ++lane) {
-            rounded[lane].bits = FloatToHalf(from[lane]);
+            if constexpr (std::is_same<T, half>::value) {
+                rounded[lane].bits = FloatToHalf(from[lane]);
+            } else {
+                rounded[lane].bits = FloatToBfloat(from[lane]);
+            }
         }
         StoreTyped<T, kLanes>(to, blockStride, rounded, active);
     }

@@ -13,8 +13,10 @@ namespace emu {
 
 template <typename T>
 constexpr Number NumberOf() {
-    return std::is_same<T, half>::value ? Number::kHalf
-                                        : (std::is_same<T, float>::value ? Number::kFloat : Number::kOther);
+    return std::is_same<T, half>::value         ? Number::kHalf
+           : std::is_same<T, bfloat16_t>::value ? Number::kBfloat
+           : std::is_same<T, float>::value      ? Number::kFloat
+                                                : Number::kOther;
 }
 
 }  // namespace emu

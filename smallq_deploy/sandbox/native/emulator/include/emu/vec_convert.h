@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cast between half and float. 64 lanes a repeat; the half side takes 4 blocks of it.
+// Cast between half or bfloat16 and float. 64 lanes a repeat; the 2-byte side takes 4 blocks of it.
 #ifndef SMALLQ_EMU_VEC_CONVERT_H_
 #define SMALLQ_EMU_VEC_CONVERT_H_
 
@@ -11,9 +11,10 @@ namespace emu {
 template <typename D, typename S>
 void Convert(const AscendC::LocalTensor<D>& dst, const AscendC::LocalTensor<S>& src, AscendC::RoundMode mode,
              const Iteration& iteration, const AscendC::UnaryRepeatParams& params, Where at) {
-    static_assert((std::is_same<D, half>::value && std::is_same<S, float>::value) ||
-                      (std::is_same<D, float>::value && std::is_same<S, half>::value),
-                  "Cast is between half and float");
+    using Short = typename std::conditional<std::is_same<D, float>::value, S, D>::type;
+    static_assert((std::is_same<D, float>::value || std::is_same<S, float>::value) &&
+                      (std::is_same<Short, half>::value || std::is_same<Short, bfloat16_t>::value),
+                  "Cast is between half or bfloat16 and float");
     constexpr int kLanes = 64;
     if (iteration.repeats == 0) {
         return;
@@ -30,7 +31,8 @@ void Convert(const AscendC::LocalTensor<D>& dst, const AscendC::LocalTensor<S>& 
             return;
         }
         for (int lane = 0; lane < kLanes; ++lane) {
-            result[lane] = HalfToFloat(FloatToHalf(a[lane], mode));
+            result[lane] = std::is_same<Short, half>::value ? HalfToFloat(FloatToHalf(a[lane], mode))
+                                                            : BfloatToFloat(FloatToBfloat(a[lane], mode));
         }
     });
 }
