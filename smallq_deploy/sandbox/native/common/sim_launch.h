@@ -30,6 +30,16 @@ enum SimStatus {
     SIM_BAD_LAUNCH = 3  // wrong ABI number, argument count, more blocks than cores with SyncAll ...
 };
 
+// Report of the cost model: one line of JSON without a line feed, every figure modelled. Fields: label, soc,
+// tiling_key, blocks, cores, us (kernel_us + launch_us), cycles, bound, bytes_read, bytes_written, bytes_hbm, bytes_l2,
+// roofline_bytes (each tensor byte once), roofline_us, ratio_to_roofline (kernel_us / roofline_us),
+// vector_instructions, busy (share of the time, by resource), phases (us and bound of each stretch between SyncAlls).
+typedef struct SimReport {
+    uint32_t capacity;  // in: bytes at text; 4096 is enough for 40 phases
+    uint32_t length;    // out: bytes of the whole report without the NUL; 0 if the launch failed
+    char* text;         // out: NUL-terminated; empty if the launch failed or the report does not fit
+} SimReport;
+
 typedef struct SimLaunch {
     uint32_t abi;       // SIM_LAUNCH_ABI
     uint32_t blockDim;  // blocks to run, one a vector core
@@ -48,7 +58,7 @@ typedef struct SimLaunch {
     char* message;        // out: NUL-terminated text, may be empty
     uint32_t messageCapacity;
     uint32_t reserved;
-    void* report;  // reserved for the cost model's per-launch report; NULL
+    SimReport* report;  // NULL: the launch is not traced
 } SimLaunch;
 
 typedef int (*SimKernelLaunchFn)(SimLaunch* launch);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "acl/acl_rt.h"
 #include "environment.h"
@@ -16,6 +17,7 @@ namespace nnop {
 namespace {
 
 constexpr size_t kMessageCapacity = 48 * 1024;
+constexpr uint32_t kReportCapacity = 16 * 1024;
 
 std::vector<SimGmRegion> Regions(int32_t device) {
     std::vector<SimGmRegion> regions(SimRtRegions(device, nullptr, 0));
@@ -57,6 +59,13 @@ int StatusCode(int status) {
         default:
             return ACL_ERROR_RT_INTERNAL_ERROR;
     }
+}
+
+// One line a launch; the file may be shared by several processes, so the line is one write.
+bool AppendLine(const char* path, const std::string& line) {
+    std::ofstream file(path, std::ios::app);
+    file << line + "\n" << std::flush;
+    return file.good();
 }
 
 }  // namespace
@@ -171,6 +180,11 @@ int Launch::Run(std::string* text) const {
     launch.strict = EnvNumber("SMALLQ_SIM_STRICT", 1);
     launch.message = message.data();
     launch.messageCapacity = kMessageCapacity;
+    const char* report_file = getenv("SMALLQ_SIM_REPORT");
+    const bool reports = report_file != nullptr && report_file[0] != '\0';
+    std::vector<char> report_text(reports ? kReportCapacity : 0, '\0');
+    SimReport report = {kReportCapacity, 0, report_text.data()};
+    launch.report = reports ? &report : nullptr;
     status = StatusCode(plan_.kernel->launch(&launch));
     if (status != ACL_SUCCESS) {
         const char* what = status == ACL_ERROR_RT_VECTOR_CORE_TIMEOUT ? "would hang" : "failed";
@@ -179,6 +193,10 @@ int Launch::Run(std::string* text) const {
     } else if (SimRtDeviceFault("wrong_numbers", device_) != 0 && !outputs_.empty() && Bytes(outputs_[0].tensor) > 0) {
         const size_t element = aclDataTypeSize(outputs_[0].tensor.dataType);
         reinterpret_cast<uint8_t*>(outputs_[0].tensor.Address())[element - 1] ^= 0x44U;
+    }
+    if (reports && status == ACL_SUCCESS && !AppendLine(report_file, report_text.data())) {
+        *text = "EZ9999: SMALLQ_SIM_REPORT: cannot append to " + std::string(report_file) + "\n";
+        status = ACL_ERROR_RT_INTERNAL_ERROR;
     }
     return status;
 }

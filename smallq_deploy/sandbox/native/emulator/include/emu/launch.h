@@ -19,6 +19,7 @@
 #include "check_order.h"
 #include "check_taint.h"
 #include "core.h"
+#include "cost_report.h"
 
 namespace emu {
 
@@ -28,6 +29,7 @@ public:
         : LaunchContext(launch), kernel_(std::move(kernel)) {
         const uint32_t host = std::thread::hardware_concurrency();
         freeSlots_ = launch.threads != 0 ? launch.threads : (host == 0 ? 1 : host);
+        traces_.resize(launch.report != nullptr ? launch.blockDim : 0);
     }
 
     int Run() {
@@ -141,6 +143,9 @@ private:
                 core.Subscribe(std::make_unique<TaintChecker>(core));
                 core.Subscribe(std::make_unique<AccessRecorder>(accesses_));
             }
+            if (Launch().report != nullptr) {
+                core.Subscribe(std::make_unique<cost::TraceRecorder>(traces_[block]));
+            }
             currentCore = &core;
             kernel_();
             core.TellEnd();
@@ -200,6 +205,9 @@ private:
             text += ": " + finding->text + " [" + finding->position + "]\n";
         }
         WriteMessage(Launch(), text);
+        if (Launch().report != nullptr) {
+            WriteReport(*Launch().report, status == SIM_OK ? cost::Report(*this, traces_) : std::string());
+        }
         return status;
     }
 
@@ -213,6 +221,15 @@ public:
     }
 
 private:
+    static void WriteReport(SimReport& report, const std::string& text) {
+        const bool fits = text.size() < report.capacity;
+        report.length = static_cast<uint32_t>(text.size());
+        if (report.text != nullptr && report.capacity != 0) {
+            std::memcpy(report.text, text.c_str(), fits ? text.size() + 1 : 0);
+            report.text[fits ? text.size() : 0] = '\0';
+        }
+    }
+
     std::function<void()> kernel_;
     std::mutex mutex_;
     std::condition_variable changed_;
@@ -227,6 +244,7 @@ private:
     bool endedByFinding_ = false;
     std::vector<Finding> findings_;
     AccessLog accesses_;
+    std::vector<cost::Trace> traces_;  // one a block, when a report is asked for
 };
 
 }  // namespace emu
