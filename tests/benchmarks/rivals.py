@@ -13,7 +13,12 @@ from tests.support import emulator
 from tests.support.operator_kernel import UB_LIMIT, Outcome
 
 SOURCES = Path(__file__).resolve().parent / "kernels"
-RIVALS = ("scalar_dot", "row_dot")
+# name -> (source, entry, what is defined for it)
+RIVALS = {
+    "scalar_dot": ("scalar_dot.cpp", "scalar_dot", ""),
+    "row_dot": ("row_dot.cpp", "row_dot", ""),
+    "row_dot_tuned": ("row_dot.cpp", "row_dot", "#define ROW_DOT_TUNED\n"),
+}
 MAX_ROWS = 16  # kMaxRows of rival.h
 
 _FIELDS = ("numHeads", "qLen", "kvLen", "hdK", "hdV", "blockK")
@@ -95,5 +100,6 @@ def build_rival(name: str, directory: Path) -> Rival:
     generated = directory / "generated" / "kernel_tiling"
     generated.mkdir(parents=True, exist_ok=True)
     (generated / "kernel_tiling.h").write_text(tiling_header())
-    include = [SOURCES, generated.parent]
-    return Rival(name, emulator.compile_kernel(f'#include "{name}.cpp"', name, directory, include=include))
+    source, entry, defined = RIVALS[name]
+    unit = f'{defined}#include "{source}"'
+    return Rival(name, emulator.compile_kernel(unit, entry, directory, include=[SOURCES, generated.parent]))

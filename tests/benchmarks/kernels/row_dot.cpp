@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The usual first vector version: one key row at a time. Cast the K row, multiply with each q row, reduce, read the
+// The usual first vector version: one key row at a time. Cast the K row, multiply with each q row, ReduceSum, read the
 // sum with the scalar unit; later cast the V row and add it with a scalar probability (Axpy). K and V blocks are
-// double-buffered, a cast serves all q rows, and the cast of a V row overlaps the Axpy of the row before it.
+// double-buffered and a cast serves all q rows.
+// With ROW_DOT_TUNED the same design with what its form permits: WholeReduceSum, which does not wait for the scalar
+// unit on every call, and the cast of a V row beside the Axpy of the row before it.
 #include "rival.h"
 
 namespace Rival {
@@ -102,7 +104,6 @@ private:
 
     // score [qLen][slots], and in blockMaximum_ the maximum of each row including this block.
     __aicore__ inline void Scores(const LocalTensor<half>& k, uint32_t keys) {
-        const int32_t repeats = static_cast<int32_t>(parts_);
         for (uint32_t t = 0; t < shape_.qLen; ++t) {
             blockMaximum_[t] = maximum_[t];
         }
@@ -115,22 +116,49 @@ private:
             }
             AscendC::PipeBarrier<PIPE_V>();
             for (uint32_t t = 0; t < shape_.qLen; ++t) {
-                AscendC::WholeReduceSum<float>(part_[t * partPitch_], product_[t * productPitch_],
-                                               static_cast<int32_t>(kRepeatFloats), repeats, 1, 1, kBlocksOfRepeat);
+                Reduce(t);
             }
-            Order<HardEvent::V_S>();
+            WaitForSums();
             for (uint32_t t = 0; t < shape_.qLen; ++t) {
-                float sum = part_.GetValue(t * partPitch_);
-                for (uint32_t part = 1; part < parts_; ++part) {
-                    sum += part_.GetValue(t * partPitch_ + part);
-                }
-                sum *= shape_.scale;
+                const float sum = Sum(t) * shape_.scale;
                 score_.SetValue(t * slots_ + i, sum);
                 blockMaximum_[t] = sum > blockMaximum_[t] ? sum : blockMaximum_[t];
             }
             Order<HardEvent::S_V>();  // the next row's sums overwrite these
         }
     }
+
+#ifdef ROW_DOT_TUNED
+    static constexpr uint32_t kRows32 = 2;  // the cast of a V row overlaps the Axpy of the row before it
+
+    // The sums of a product's repeats stay in UB until the scalar unit adds them: one wait for all q rows.
+    __aicore__ inline void Reduce(uint32_t t) {
+        AscendC::WholeReduceSum<float>(part_[t * partPitch_], product_[t * productPitch_],
+                                       static_cast<int32_t>(kRepeatFloats), static_cast<int32_t>(parts_), 1, 1,
+                                       kBlocksOfRepeat);
+    }
+
+    __aicore__ inline void WaitForSums() { Order<HardEvent::V_S>(); }
+
+    __aicore__ inline float Sum(uint32_t t) const {
+        float sum = part_.GetValue(t * partPitch_);
+        for (uint32_t part = 1; part < parts_; ++part) {
+            sum += part_.GetValue(t * partPitch_ + part);
+        }
+        return sum;
+    }
+#else
+    static constexpr uint32_t kRows32 = 1;
+
+    __aicore__ inline void Reduce(uint32_t t) {
+        AscendC::ReduceSum<float>(part_[t * partPitch_], product_[t * productPitch_], product_[t * productPitch_],
+                                  static_cast<int32_t>(shape_.hdK));
+    }
+
+    __aicore__ inline void WaitForSums() {}  // ReduceSum does
+
+    __aicore__ inline float Sum(uint32_t t) const { return part_.GetValue(t * partPitch_); }
+#endif
 
     // Scores to probabilities, relative to the new maximum; what was summed before is scaled to it.
     __aicore__ inline void Softmax(uint32_t t, uint32_t keys) {
@@ -144,7 +172,7 @@ private:
 
     __aicore__ inline void Accumulate(const LocalTensor<half>& v, uint32_t keys) {
         for (uint32_t i = 0; i < keys; ++i) {
-            const LocalTensor<float> row = row_[i % kDepth * vPitch_];
+            const LocalTensor<float> row = row_[i % kRows32 * vPitch_];
             AscendC::Cast(row, v[i * vPitch_], AscendC::RoundMode::CAST_NONE, vPitch_);
             AscendC::PipeBarrier<PIPE_V>();
             for (uint32_t t = 0; t < shape_.qLen; ++t) {
@@ -152,8 +180,10 @@ private:
                 total_[t] += p;
                 AscendC::Axpy<float, float>(acc_[t * vPitch_], row, p, static_cast<int32_t>(vPitch_));
             }
+            if (kRows32 == 1 || i + 1 == keys) {
+                AscendC::PipeBarrier<PIPE_V>();  // the next row is cast to the same place
+            }
         }
-        AscendC::PipeBarrier<PIPE_V>();  // the next block casts into the same rows
     }
 
     __aicore__ inline void Store(uint64_t head) {

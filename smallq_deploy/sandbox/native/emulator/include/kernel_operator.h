@@ -17,6 +17,7 @@
 #include "emu/vec_fill.h"
 #include "emu/vec_convert.h"
 #include "emu/vec_reduce.h"
+#include "emu/vec_reduce_sum.h"
 
 namespace AscendC {
 

@@ -165,7 +165,10 @@ private:
                 break;
             }
             case Shape::kWholeReduce: {
-                const uint8_t result = LaneMarks(src, repeat, mask, 0, event.lanes);
+                uint8_t result = LaneMarks(src, repeat, mask, 0, event.lanes);
+                if (repeat > 0 && dst.repeatStride == 0) {  // all repeats into one sum
+                    result |= ElementMarks(dst, repeat, 0);
+                }
                 for (uint32_t i = 0; i < dst.lanes; ++i) {
                     SetElement(dst, repeat, i, result);
                 }

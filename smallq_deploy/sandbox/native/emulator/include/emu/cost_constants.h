@@ -59,6 +59,8 @@ constexpr Instruction kInstructions[] = {
     {"WholeReduceMin", 7, 32},  // [A] as WholeReduceMax
     {"Brcb", 1, 18},            // slope [A], fixed [S]
     {"MulAddDst", 2, 26},       // slope [S], fixed [A]
+    {"Axpy", 2, 26},            // [A] as MulAddDst
+    {"ReduceSum", 7, 46},       // [A] as WholeReduceSum: one instruction; its flags and scalar steps are counted apart
     {"", 2, 32},                // [A] anything else
 };
 
