@@ -63,8 +63,8 @@ class Case:
 
     @property
     def cost(self) -> float:
-        """Relative time of the case, for the order and the estimate of what is left."""
-        return self.multiply_adds + 4.0 * self.kv_bytes + 5e7
+        """Relative time of the case, for the order and the estimate of what is left; fitted to a simulated toolkit."""
+        return self.multiply_adds + 2.7 * self.kv_bytes + 1.7e8
 
     @property
     def key(self) -> str:
