@@ -156,7 +156,7 @@ def test_wrong_command_lines(sweep: Sweep, matrix: Path, environment: Environmen
         (["--matrix", matrix], not_installed, "not installed"),
         (["--matrix", matrix, "--models", "none"], environment, "the matrix has: small-64, odd-17"),
         (["--matrix", matrix, "--kvlen", "7"], environment, "no case of the matrix is left"),
-        (["--matrix", "nothing"], environment, "matrices by name: acceptance, models"),
+        (["--matrix", "nothing"], environment, "matrices by name: acceptance, grouped, models"),
         (["--matrix", tmp_path / "empty.json"], environment, "has no cases"),
         (["--matrix", matrix, "--devices", "a"], environment, "--devices: 'a' is not a list of numbers"),
         (["--matrix", matrix, "--program", "no/such"], environment, "there is no program"),
