@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export XDG_CACHE_HOME ?= $(CURDIR)/.venv/cache
 NATIVE := $(shell git ls-files 'smallq_deploy/sandbox/native/**' 'src_op/**' 2>/dev/null | grep -E '\.(h|hpp|cpp)$$')
 
-.PHONY: help demo test lint unit kernel faults format clean-room clean setup-run setup-dev
+.PHONY: help demo test lint unit kernel kernel-full faults format clean-room clean setup-run setup-dev
 
 help:
 	@echo "make demo        the whole path in a simulated toolkit, no NPU needed (about 3 minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint        ruff, mypy --strict, import-linter, clang-format (1 minute)"
 	@echo "make unit        the fast tests alone (2 minutes)"
 	@echo "make kernel      the operator in the emulator (4 minutes)"
+	@echo "make kernel-full at least 300 random shapes over all paths, strict; not part of make test"
 	@echo "make faults      kill points and other faults (4 minutes)"
 	@echo "make format      let ruff and clang-format rewrite the sources"
 	@echo "make clean-room  make demo in a fresh Debian 12 tree (root; installs mmdebstrap; about 6 minutes)"
@@ -42,6 +43,9 @@ unit: setup-dev
 
 kernel: setup-dev
 	$(PY) -m pytest -n 2 --dist loadgroup -s tests/kernel
+
+kernel-full: setup-dev
+	SMALLQ_KERNEL_FULL=1 $(PY) -m pytest -n 2 -s tests/kernel/full
 
 faults: setup-dev
 	$(PY) -m pytest -n 2 --dist loadgroup -s tests/faults
