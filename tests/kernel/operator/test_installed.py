@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.support.attention_cases import AttentionCase, compare, make_inputs, reference_of
 from tests.support.operator_kernel import CHECKOUT
 
 TESTS = CHECKOUT / "src_op" / "tests"
@@ -144,3 +146,84 @@ def test_refused_calls(answers: dict[str, tuple[int, str, bool]], name: str) -> 
 
 def test_the_good_call_is_accepted(answers: dict[str, tuple[int, str, bool]]) -> None:
     assert tuple(answers["good"]) == (0, "", True)
+
+
+# One call of the highest interface for each case on the command line: folder/{q,k,v,lengths}.bin in, o.bin out.
+CALL_CHILD = """
+import ctypes, json, os, sys
+from pathlib import Path
+from aclnn_call import DeviceTensor, Runtime, find_operator_library
+runtime = Runtime(find_operator_library(dict(os.environ)))
+runtime.start()
+runtime.call(runtime.acl, "aclrtSetDevice", 0)
+stream = ctypes.c_void_p()
+runtime.call(runtime.acl, "aclrtCreateStream", ctypes.byref(stream))
+P = ctypes.c_void_p
+get = runtime.op.aclnnSmallqFlashAttentionV3GetWorkspaceSize
+get.argtypes = [P, P, P, P, ctypes.c_double, ctypes.c_bool, P, P, P]
+runtime.op.aclnnSmallqFlashAttentionV3.argtypes = [P, ctypes.c_uint64, P, P]
+for case in json.load(sys.stdin):
+    folder, dtype = Path(case["folder"]), case["dtype"]
+    tensors = {name: DeviceTensor(runtime, case[name], dtype).__enter__() for name in "qkvo"}
+    for name in "qkv":
+        tensors[name].upload(folder / (name + ".bin"))
+    lengths = None
+    if case["lengths"]:
+        # DeviceTensor counts 2 bytes an element: memory for 4 times as many, described as int64.
+        room = DeviceTensor(runtime, [4 * case["lengths"]], dtype).__enter__()
+        room.upload(folder / "lengths.bin")
+        size, step = (ctypes.c_int64 * 1)(case["lengths"]), (ctypes.c_int64 * 1)(1)
+        lengths = runtime.base.aclCreateTensor(size, 1, 9, step, 0, 2, size, 1, room.memory)
+    size, executor, workspace = ctypes.c_uint64(), P(), P()
+    runtime.call(runtime.op, "aclnnSmallqFlashAttentionV3GetWorkspaceSize", *(tensors[n].tensor for n in "qkv"),
+                 lengths, case["scale"], case["causal"], tensors["o"].tensor, ctypes.byref(size),
+                 ctypes.byref(executor))
+    if size.value:
+        runtime.call(runtime.acl, "aclrtMalloc", ctypes.byref(workspace), size.value, 0)
+    runtime.call(runtime.op, "aclnnSmallqFlashAttentionV3", workspace, size.value, executor, stream)
+    runtime.call(runtime.acl, "aclrtSynchronizeStream", stream)
+    tensors["o"].download(folder / "o.bin")
+"""
+
+INSTALLED = (
+    AttentionCase(3, 2, 130, 64, 40),
+    AttentionCase(1, 1, 2048, 64, 64),  # the keys split
+    AttentionCase(1, 2, 40, 1040, 1100),  # largeD
+    AttentionCase(1, 2, 1030, 1040, 40),  # largeD, split
+    AttentionCase(8, 3, 200, 64, 40, kv_heads=2, scale=0.2, causal=True, lengths=(150, 33)),
+    AttentionCase(2, 3, 130, 64, 40, bf16=True),
+    AttentionCase(4, 3, 2048, 64, 40, kv_heads=1, bf16=True, causal=True),
+)
+
+
+def test_highest_interface(environment: Environment, tmp_path: Path) -> None:
+    """All paths, types and extensions through op_build's interface, the tiling function and the runtime."""
+    calls = []
+    for index, case in enumerate(INSTALLED):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        q, k, v = make_inputs(case)
+        for name, array in (("q", q), ("k", k), ("v", v), ("lengths", np.array(case.lengths, np.int64))):
+            (folder / f"{name}.bin").write_bytes(array.tobytes())
+        calls.append(
+            {
+                "folder": str(folder), "dtype": 27 if case.bf16 else FLOAT16, "q": q.shape, "k": k.shape, "v": v.shape,
+                "o": (*q.shape[:2], v.shape[2]), "lengths": len(case.lengths), "scale": case.scale,
+                "causal": case.causal,
+            }
+        )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", CALL_CHILD],
+        input=json.dumps(calls),
+        env={**environment, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for index, case in enumerate(INSTALLED):
+        q, k, v = make_inputs(case)
+        raw = np.fromfile(tmp_path / str(index) / "o.bin", q.dtype).reshape(*q.shape[:2], v.shape[2])
+        comparison = compare(raw, reference_of(case, (q, k, v)))
+        assert comparison.passed, f"{case.name}: {comparison}"

@@ -168,7 +168,7 @@ def test_bits_do_not_depend_on_the_schedule(operator: Operator, force: Force) ->
     call = call_of(AttentionCase(8, 5, 300, 100, 72, kv_heads=4, causal=True))
     expected = operator.call(call, force=force).output
     launches: list[Callable[[], Outcome]] = [
-        *(lambda: operator.call(call, force=force) for _ in range(5)),
+        *(lambda: operator.call(call, force=force) for _ in range(20)),
         lambda: operator.call(call, force=force, threads=1),
         lambda: operator.call(call, force=force, threads=3),
         lambda: operator.call(call, force=force, strict=False),
