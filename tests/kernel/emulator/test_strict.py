@@ -61,6 +61,12 @@ ONE_BLOCK = {
     "FlagOutOfRange": ("FLAG_MISUSE", False),
     "EventIdsExhausted": ("EVENT_ID_EXHAUSTED", False),
     "EventReleasedTwice": ("FLAG_MISUSE", False),
+    "ScalarReadsTooEarly": ("MISSING_SYNC_V_S", True),
+    "VectorReadsAScalarStoreTooEarly": ("MISSING_SYNC_S_V", True),
+    "StoresWhatIsStillLoading": ("MISSING_SYNC_MTE2_MTE3", True),
+    "LoadsWhatIsStillStored": ("MISSING_SYNC_MTE3_MTE2", True),
+    "ReadsTwoHalvesOfABlock": ("SAME_PIPE_V_V", True),
+    "OwnMaskNotSet": ("MASK_STALE", True),
 }
 HANGS = {"DequeueOfAnEmptyQueue": "QUEUE_MISUSE", "FlagNeverSet": "FLAG_WAIT_UNSET"}
 
@@ -160,6 +166,32 @@ def test_two_cores_on_the_same_bytes(kernel: LoadKernel, name: str) -> None:
     assert len(messages) == 1
     correct, _ = run(kernel("broken"), name, broken=False, part=part, block_dim=blocks)
     assert (correct.status, correct.message) == (SIM_OK, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "text"),
+    [
+        ("ReadsACachedLine", "DCACHE_STALE", "after this core had cached their line"),
+        ("ReadsWhatANeighbourWrites", "CROSS_CORE_READ_WRITE", "reads 32 bytes that core 1 writes with DataCopy"),
+    ],
+)
+def test_reads_of_what_another_core_writes(kernel: LoadKernel, name: str, code: str, text: str) -> None:
+    messages = set()
+    for threads in (1, 2):
+        broken, _ = run(kernel("broken"), name, broken=True, block_dim=2, threads=threads)
+        assert (broken.status, broken.codes) == (SIM_FINDING, [code]), broken.message
+        assert text in broken.message
+        messages.add(broken.message)
+    assert len(messages) == 1
+    correct, _ = run(kernel("broken"), name, broken=False, block_dim=2)
+    assert (correct.status, correct.message) == (SIM_OK, "")
+
+
+def test_a_hazard_names_both_sides(kernel: LoadKernel) -> None:
+    message = run(kernel("broken"), "ScalarReadsTooEarly", broken=True)[0].message
+    assert re.search(
+        r"operand tensor reads UB bytes \[20, 24\), which Duplicate at \S+\.cpp:\d+ writes; no flag", message
+    )
 
 
 def test_byte_exact_neighbours_in_one_line_are_legal(kernel: LoadKernel) -> None:

@@ -297,6 +297,116 @@ __aicore__ void PassThrough(World& w) {
     DataCopy(w.out, buf.Get<half>(), kCount);
 }
 
+// ----- order of pipes and cores -----
+
+__aicore__ void ScalarReadsTooEarly(World& w) {
+    OnFloats(w, [](Floats& a, Floats&, bool bad) {
+        Duplicate(a, 3.0f, 64);
+        if (!bad) {
+            SetFlag<HardEvent::V_S>(EVENT_ID0);
+            WaitFlag<HardEvent::V_S>(EVENT_ID0);
+        }
+        a.GetValue(5);
+        PipeBarrier<PIPE_V>();
+    });
+}
+__aicore__ void VectorReadsAScalarStoreTooEarly(World& w) {
+    OnFloats(w, [](Floats& a, Floats& b, bool bad) {
+        PipeBarrier<PIPE_ALL>();
+        a.SetValue(5, 3.0f);
+        if (!bad) {
+            SetFlag<HardEvent::S_V>(EVENT_ID0);
+            WaitFlag<HardEvent::S_V>(EVENT_ID0);
+        }
+        Adds(b, a, 1.0f, 64);
+    });
+}
+__aicore__ void StoresWhatIsStillLoading(World& w) {
+    TPipe pipe;
+    TBuf<QuePosition::VECIN> buf;
+    pipe.InitBuffer(buf, 512);
+    DataCopy(buf.Get<half>(), w.in, kCount);
+    if (!w.bad) {
+        SetFlag<HardEvent::MTE2_MTE3>(EVENT_ID0);
+        WaitFlag<HardEvent::MTE2_MTE3>(EVENT_ID0);
+    }
+    DataCopy(w.out, buf.Get<half>(), kCount);
+}
+__aicore__ void LoadsWhatIsStillStored(World& w) {
+    TPipe pipe;
+    TBuf<QuePosition::VECIN> from, to;
+    pipe.InitBuffer(from, 512);
+    pipe.InitBuffer(to, 512);
+    Duplicate(from.Get<half>(), half(1), kCount);
+    SetFlag<HardEvent::V_MTE3>(EVENT_ID0);
+    WaitFlag<HardEvent::V_MTE3>(EVENT_ID0);
+    DataCopy(w.out, from.Get<half>(), kCount);
+    if (!w.bad) {
+        SetFlag<HardEvent::MTE3_MTE2>(EVENT_ID0);
+        WaitFlag<HardEvent::MTE3_MTE2>(EVENT_ID0);
+    }
+    DataCopy(to.Get<half>(), w.out[64], 16);
+}
+// Each writes half of a block: no order is needed, until a third one reads both.
+__aicore__ void ReadsTwoHalvesOfABlock(World& w) {
+    OnFloats(w, [](Floats& a, Floats& b, bool bad) {
+        uint64_t low[2] = {0x0f, 0}, high[2] = {0xf0, 0};
+        Duplicate(a, 1.0f, low, 1, 1, 8);
+        PipeBarrier<PIPE_V>();
+        Duplicate(a, 2.0f, high, 1, 1, 8);
+        Duplicate(a, 3.0f, low, 1, 1, 8);
+        if (!bad) {
+            PipeBarrier<PIPE_V>();
+        }
+        Adds(b, a, 1.0f, 8);
+    });
+}
+__aicore__ void OwnMaskNotSet(World& w) {
+    OnFloats(w, [](Floats& a, Floats& b, bool bad) {
+        Adds(b, a, 1.0f, (uint64_t)8, 1, UnaryRepeatParams());
+        PipeBarrier<PIPE_V>();
+        if (bad) {
+            Brcb(a[256], b, 1, BrcbRepeatParams(1, 8));
+        }
+        Muls<float, false>(b, b, 2.0f, (uint64_t)8, 1, UnaryRepeatParams());
+    });
+}
+// Block 0 loads the line of in[0] (bad) or another one into its cache; block 1 stores in[0]; block 0 reads it.
+__aicore__ void ReadsACachedLine(World& w) {
+    TPipe pipe;
+    TBuf<QuePosition::VECOUT> buf;
+    pipe.InitBuffer(buf, 512);
+    if (GetBlockIdx() == 0) {
+        w.in.GetValue(w.bad ? 1 : 128);
+    }
+    SyncAll();
+    if (GetBlockIdx() == 1) {
+        Duplicate(buf.Get<half>(), half(7), 16);
+        PipeBarrier<PIPE_ALL>();
+        DataCopy(w.in, buf.Get<half>(), 16);
+    }
+    SyncAll();
+    if (GetBlockIdx() == 0) {
+        w.in.GetValue(0);
+    }
+}
+__aicore__ void ReadsWhatANeighbourWrites(World& w) {
+    TPipe pipe;
+    TBuf<QuePosition::VECIN> buf;
+    pipe.InitBuffer(buf, 512);
+    if (GetBlockIdx() == 1) {
+        Duplicate(buf.Get<half>(), half(7), 16);
+        PipeBarrier<PIPE_ALL>();
+        DataCopy(w.out, buf.Get<half>(), 16);
+    }
+    if (!w.bad) {
+        SyncAll();
+    }
+    if (GetBlockIdx() == 0) {
+        DataCopy(buf.Get<half>(), w.out, 16);
+    }
+}
+
 // ----- queues -----
 
 struct Queues {
@@ -502,6 +612,14 @@ constexpr struct {
     const char* name;
     void (*run)(World&);
 } kKernels[] = {
+    NAMED(ScalarReadsTooEarly),
+    NAMED(VectorReadsAScalarStoreTooEarly),
+    NAMED(StoresWhatIsStillLoading),
+    NAMED(LoadsWhatIsStillStored),
+    NAMED(ReadsTwoHalvesOfABlock),
+    NAMED(OwnMaskNotSet),
+    NAMED(ReadsACachedLine),
+    NAMED(ReadsWhatANeighbourWrites),
     NAMED(UbTooLarge),
     NAMED(SecondPipe),
     NAMED(BufferCutTooLong),

@@ -139,9 +139,9 @@ private:
             core.Subscribe(std::make_unique<FlagChecker>());
             if (Launch().strict != 0) {
                 core.Subscribe(std::make_unique<OperandChecker>());
+                core.Subscribe(std::make_unique<AccessRecorder>(accesses_));
                 core.Subscribe(std::make_unique<OrderChecker>(core));
                 core.Subscribe(std::make_unique<TaintChecker>(core));
-                core.Subscribe(std::make_unique<AccessRecorder>(accesses_));
             }
             if (Launch().report != nullptr) {
                 core.Subscribe(std::make_unique<cost::TraceRecorder>(traces_[block]));
