@@ -16,6 +16,7 @@ SOURCES = CHECKOUT / "src_op"
 
 _CONSOLE = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_ANCHOR = re.compile(r"\]\(([^)#\s]*)#([^)\s]+)\)")
 _HAN = re.compile(r"[一-鿿]")
 
 
@@ -35,6 +36,12 @@ def links(page: Path) -> set[Path]:
     """Files that relative links of ``page`` lead to."""
     targets = _LINK.findall(page.read_text(encoding="utf-8"))
     return {(page.parent / target).resolve() for target in targets if "://" not in target}
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors that GitHub makes of the headings of ``page``."""
+    titles = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def typed(page: Path) -> list[str]:
@@ -82,6 +89,9 @@ def test_chinese_exit_statuses_are_those_of_the_program() -> None:
 )
 def test_relative_links_lead_somewhere(page: Path) -> None:
     assert [str(target) for target in links(page) if not target.exists()] == []
+    for target, anchor in _ANCHOR.findall(page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert anchor in headings(page.parent / target if target else page), f"{target}#{anchor}"
 
 
 def test_chinese_readme_leads_to_every_chinese_page() -> None:
