@@ -119,7 +119,8 @@ def page(title: str, note: str, lines: Sequence[Line], roofline: Line) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         "<style>body{font-family:sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}</style>"
+        "table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
+        "</style>"
         f"</head><body>\n{svg(title, lines, roofline)}\n<p>{html.escape(note)}</p>\n"
         f"<table><caption>Modelled time, µs, by keys</caption><tr><th></th>{head}</tr>{rows}</table>\n"
         "</body></html>\n"
