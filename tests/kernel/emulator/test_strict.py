@@ -230,11 +230,12 @@ def test_exception_in_a_kernel_is_a_finding(kernel: LoadKernel) -> None:
 def test_launches_that_make_no_sense(kernel: LoadKernel) -> None:
     subject = kernel("broken")
     assert run(subject, "FreedTwice", broken=False, abi=2)[0] == Result(SIM_BAD_LAUNCH, "")
-    for options, text in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"block_dim": 0}, "blockDim is 0"),
         ({"ub_bytes": 0}, "ubSize 0"),
         ({"cores": 0}, "no vector cores"),
-    ]:
+    ]
+    for options, text in refused:
         result, _ = run(subject, "FreedTwice", broken=False, **options)
         assert result.status == SIM_BAD_LAUNCH and text in result.message
     result = subject.run([Gm(np.zeros(4))], tiling=b"")
