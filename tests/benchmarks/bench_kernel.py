@@ -126,6 +126,17 @@ def grouped_heads(bench: Bench) -> list[str]:
     return missed
 
 
+def other_splits(bench: Bench, rows: Sequence[Row]) -> None:
+    """For shapes too far from the roofline: what another number of parts than the planner's would give."""
+    for row in rows:
+        if row.barred and row.this.of_roofline > MOST_OF_ROOFLINE:
+            least = [parts for parts in range(1, 9) if row.shape.kv_len // parts >= 256]
+            best = min((bench.this(row.shape, parts) for parts in least), key=lambda result: result.us)
+            name = f"{row.shape.heads} heads, {row.shape.kv_len} keys"
+            print(f"  {name}: planned {row.this.parts} parts, {row.this.of_roofline:.3f} times the roofline;"
+                  f" {best.parts} parts would be {best.of_roofline:.3f}")  # fmt: skip
+
+
 def draw(bench: Bench, output: Path) -> None:
     """The plot over the number of keys."""
     lines, roof = [], {}
@@ -225,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print("scalar: scalar-dot. row-dot: ReduceSum for each key. tuned: the same design with WholeReduceSum, no bar.")
     rows = table(bench, "q 1, with bars", [Shape(heads, 1, keys) for keys in BAR_KEYS for heads in BAR_HEADS], True)
+    other_splits(bench, rows)
     missed = grouped_heads(bench)
     walls: list[dict[str, Any]] = []
     if not options.bars_only:

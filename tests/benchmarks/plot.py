@@ -94,7 +94,7 @@ def svg(title: str, lines: Sequence[Line], roofline: Line) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{html.escape(title)}" font-family="sans-serif" font-size="12">',
-        "<style>.grid{stroke:#ddd;stroke-width:1}text{fill:#333}text[fill]{fill:inherit}</style>",
+        "<style>.grid{stroke:#ddd;stroke-width:1}text:not([fill]){fill:#333}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _text(LEFT, 28, title, extra=' font-size="15" font-weight="600"'),
         *_axes(x, y, keys),
