@@ -13,7 +13,7 @@ namespace SmallqFlashAttention {
 
 constexpr double kChipBytesPerCycle = 729;  // what all cores together read from HBM: 82 % of 1.6 TB/s at 1.8 GHz
 constexpr double kCoreBytesPerCycle = 67;   // what one core reads at most
-constexpr double kItemCycles = 2500;        // fill, finish and store of one item
+constexpr double kItemCycles = 1000;        // start, finish and store of one item; the next item loads meanwhile
 constexpr double kSyncCycles = 3600;        // one SyncAll
 constexpr double kCombineRowCycles = 500;   // fixed cost of combining one row
 constexpr double kPartBytesPerCycle = 20;   // reading partial results
@@ -81,11 +81,14 @@ inline double VectorCyclesPerKey(const TileProblem& problem, const TilePlan& pla
     return (scores + values) / blockK + step / (plan.stepBlocks * BlockColumns(plan));
 }
 
-// Cycles for one key while active cores share the memory.
+// Cycles for one key while active cores share the memory. Where copies and vector instructions take about as long, each
+// waits for the other now and then, as two buffers absorb little: a smooth maximum (square roots round the same
+// everywhere).
 inline double CyclesPerKey(double vectorCycles, double keyBytes, double active) {
     const double share = kChipBytesPerCycle / active;
     const double memory = keyBytes / (share < kCoreBytesPerCycle ? share : kCoreBytesPerCycle);
-    return vectorCycles > memory ? vectorCycles : memory;
+    const double squares[2] = {vectorCycles * vectorCycles, memory * memory};
+    return sqrt(sqrt(squares[0] * squares[0] + squares[1] * squares[1]));
 }
 
 // Parts of splitLen keys each, the last one shorter; none is empty.
@@ -119,9 +122,10 @@ inline KeySplit ChooseSplit(const TileProblem& problem, const TilePlan& plan, do
             continue;
         }
         const double length = split.splitLen < problem.kvLen ? split.splitLen : problem.kvLen;
+        const double mean = static_cast<double>(problem.kvLen) / parts;  // the last part is shorter, on some cores
         const double whole = floor(items * parts / cores);
         const double rest = items * parts - whole * cores;
-        double cycles = whole * (kItemCycles + length * CyclesPerKey(vectorCycles, keyBytes, cores));
+        double cycles = whole * (kItemCycles + mean * CyclesPerKey(vectorCycles, keyBytes, cores));
         if (rest > 0) {
             cycles += kItemCycles + length * CyclesPerKey(vectorCycles, keyBytes, rest);
         }

@@ -61,18 +61,26 @@ public:
 
     // Works off this core's run of items.
     __aicore__ inline void Process() {
+        nextK_ = nextV_ = Ahead();
+        loadingK_ = loadingV_ = 0;
         for (uint64_t i = 0; i < items_.Count(); ++i) {
             ProcessItem(items_.Get(i));
         }
     }
 
 private:
+    // The next block a queue loads. It runs ahead of the vector pipe, across items: the first blocks of an item load
+    // while the item before is finished and stored.
+    struct Ahead {
+        uint64_t item = 0;    // how many items are begun
+        uint64_t row = 0;     // in K and V, of the block's first key; 64 bits, a large cache passes 2^32 elements
+        uint32_t keys = 0;    // of the item, from that row on
+    };
+
     __aicore__ inline void ProcessItem(const Item& item) {
         TileShapes::Set(shape_, item);
         keys_ = item.keys;
         blocks_ = CeilDiv(item.keys, shape_.plan.blockK);
-        firstKeyRow_ = item.head * tiling_->kvLen + item.firstKey;
-        issuedK_ = freedK_ = issuedV_ = freedV_ = 0;
 
         LocalTensor<T> qLoad = qQue_.template AllocTensor<T>();
         LoadRows::Run(qLoad, qGm_[item.row * tiling_->hdK], item.rows, tiling_->hdK, tiling_->hdKPad, tiling_->hdK);
@@ -103,7 +111,7 @@ private:
             LocalTensor<T> k = kQue_.template DeQue<T>();
             Score(q, k, KeysOf(first + b), b * shape_.columns);
             kQue_.FreeTensor(k);
-            ++freedK_;
+            --loadingK_;
         }
         SoftmaxStep::Run(shape_, ub_, Step{first, count, KeysOf(first + count - 1)});
         if (first > 0) {
@@ -114,7 +122,7 @@ private:
             LocalTensor<T> v = vQue_.template DeQue<T>();
             PvAccumulate::Run(shape_, ub_, v, KeysOf(first + b), b * shape_.columns, tiling_->hdVPad);
             vQue_.FreeTensor(v);
-            ++freedV_;
+            --loadingV_;
         }
     }
 
@@ -153,27 +161,37 @@ private:
         outQue_.FreeTensor(stored);
     }
 
-    // Keeps every free K and V buffer loading the item's next block.
+    // Keeps every free K and V buffer loading the next block.
     __aicore__ inline void Pump() {
-        while (issuedK_ < blocks_ && issuedK_ - freedK_ < kDepth) {
-            LocalTensor<T> k = kQue_.template AllocTensor<T>();
-            LoadRows::Run(k, kGm_[KeyRow(issuedK_) * tiling_->hdK], KeysOf(issuedK_), tiling_->hdK, tiling_->kPitch,
-                          tiling_->hdK);
-            kQue_.EnQue(k);
-            ++issuedK_;
+        while (loadingK_ < kDepth && FindKeys(nextK_)) {
+            Load(kQue_, kGm_, nextK_, tiling_->hdK, tiling_->kPitch);
+            ++loadingK_;
         }
-        while (issuedV_ < blocks_ && issuedV_ - freedV_ < kDepth) {
-            LocalTensor<T> v = vQue_.template AllocTensor<T>();
-            LoadRows::Run(v, vGm_[KeyRow(issuedV_) * tiling_->hdV], KeysOf(issuedV_), tiling_->hdV, tiling_->hdVPad,
-                          tiling_->hdV);
-            vQue_.EnQue(v);
-            ++issuedV_;
+        while (loadingV_ < kDepth && FindKeys(nextV_)) {
+            Load(vQue_, vGm_, nextV_, tiling_->hdV, tiling_->hdVPad);
+            ++loadingV_;
         }
     }
 
-    // Row in K and V of the first key of a block; 64 bits, a large cache passes 2^32 elements.
-    __aicore__ inline uint64_t KeyRow(uint32_t block) const {
-        return firstKeyRow_ + static_cast<uint64_t>(block) * shape_.plan.blockK;
+    // Moves on to the next item that has keys; false after the last one.
+    __aicore__ inline bool FindKeys(Ahead& next) const {
+        while (next.keys == 0 && next.item < items_.Count()) {
+            const Item item = items_.Get(next.item++);
+            next.row = item.head * tiling_->kvLen + item.firstKey;
+            next.keys = item.keys;
+        }
+        return next.keys != 0;
+    }
+
+    template <typename Queue>
+    __aicore__ inline void Load(Queue& queue, const GlobalTensor<T>& src, Ahead& next, uint32_t width,
+                                uint32_t pitch) const {
+        const uint32_t keys = Min(shape_.plan.blockK, next.keys);
+        LocalTensor<T> block = queue.template AllocTensor<T>();
+        LoadRows::Run(block, src[next.row * width], keys, width, pitch, width);
+        queue.EnQue(block);
+        next.row += keys;
+        next.keys -= keys;
     }
 
     // Keys of a block; the last one may be short.
@@ -197,11 +215,10 @@ private:
     TileShape shape_;
     uint32_t keys_ = 0;    // of the item
     uint32_t blocks_ = 0;  // of the item
-    uint64_t firstKeyRow_ = 0;
-    uint32_t issuedK_ = 0;  // blocks of this item whose copy was started, and whose buffer was given back
-    uint32_t freedK_ = 0;
-    uint32_t issuedV_ = 0;
-    uint32_t freedV_ = 0;
+    Ahead nextK_;
+    Ahead nextV_;
+    uint32_t loadingK_ = 0;  // blocks in the queue: a copy was started, the buffer not given back
+    uint32_t loadingV_ = 0;
 };
 
 }  // namespace SmallqFlashAttention

@@ -23,7 +23,7 @@ SET = "AscendC::SetFlag<AscendC::HardEvent::MTE3_MTE2>(stored_);"
 
 PLAIN = AttentionCase(3, 2, 130, 64, 64)
 LONG = AttentionCase(4, 2, 300, 64, 64)
-SHORT = AttentionCase(4, 2, 100, 64, 64)  # two blocks of keys
+SHORT = AttentionCase(2, 2, 40, 64, 64)  # one block of keys
 STEPS = AttentionCase(2, 2, 1100, 64, 40)  # largeD: three steps, the output in one chunk of columns
 CHUNKS = AttentionCase(2, 2, 1100, 64, 600)  # and in two
 ONE_CORE: dict[str, Any] = {"cores": 1}
@@ -58,6 +58,8 @@ STORE = "StoreRows::Run(oGm_[item.row * tiling_->hdV], stored, item.rows, tiling
 SCORE = "Score(q, k, KeysOf(first + b), b * shape_.columns);"
 PREPARE = "const auto operand = QkScores<T>::Prepare(ub_, q, item.rows * tiling_->hdKPad);"
 SPACE = "\n            "
+Q_BARE = (("impl.h", "qQue_.EnQue(qLoad);", ""),
+          ("impl.h", "LocalTensor<T> q = qQue_.template DeQue<T>();", "LocalTensor<T> q = qLoad;"))  # fmt: skip
 
 FAULTS = (
     Fault("1", "no barrier between the products of QK",
@@ -74,15 +76,15 @@ FAULTS = (
           dropped("mask.h", "static_cast<uint8_t>(shape.scorePitch / kBlockFloats));\n            "), V_V,
           AttentionCase(2, 4, 77, 64, 64), options={"limit": 12 * 1024}),
     Fault("3", "K freed, and loaded again, before its products",
-          (("impl.h", f"{SCORE}{SPACE}kQue_.FreeTensor(k);{SPACE}++freedK_;",
-            f"kQue_.FreeTensor(k); ++freedK_; Pump(); {SCORE}"),), ("MISSING_SYNC_MTE2_V",), LONG),
+          (("impl.h", f"{SCORE}{SPACE}kQue_.FreeTensor(k);{SPACE}--loadingK_;",
+            f"kQue_.FreeTensor(k); --loadingK_; Pump(); {SCORE}"),), ("MISSING_SYNC_MTE2_V",), LONG),
     Fault("3", "V freed, and loaded again, before its Cast",
-          (("impl.h", f"{RUN_V}{SPACE}vQue_.FreeTensor(v);{SPACE}++freedV_;",
-            f"vQue_.FreeTensor(v); ++freedV_; Pump(); {RUN_V}"),), ("MISSING_SYNC_MTE2_V",), LONG),
-    Fault("4", "q freed before QK, two blocks of keys",
+          (("impl.h", f"{RUN_V}{SPACE}vQue_.FreeTensor(v);{SPACE}--loadingV_;",
+            f"vQue_.FreeTensor(v); --loadingV_; Pump(); {RUN_V}"),), ("MISSING_SYNC_MTE2_V",), LONG),
+    Fault("4", "q freed before QK, two items of one block each",
           (("impl.h", PREPARE, PREPARE + " qQue_.FreeTensor(q);"),
            ("impl.h", "qQue_.FreeTensor(q);\n\n", "\n")), ("MISSING_SYNC_V_MTE2",), SHORT, options=ONE_CORE),
-    Fault("4", "q freed before QK, three blocks: the V buffers order it",
+    Fault("4", "q freed before QK, more blocks: the loads ahead of the next item order it",
           (("impl.h", PREPARE, PREPARE + " qQue_.FreeTensor(q);"),
            ("impl.h", "qQue_.FreeTensor(q);\n\n", "\n")), LEGAL, PLAIN, options=ONE_CORE),
     Fault("9", "no SyncAll", (("cpp", "    AscendC::SyncAll();\n", ""),),
@@ -112,13 +114,16 @@ FAULTS = (
           (("impl.h", f"{STORE}\n        outQue_.FreeTensor(stored);", f"outQue_.FreeTensor(stored); {STORE}"),),
           ("MISSING_SYNC_MTE3_V",), LONG, options=ONE_CORE),
     Fault("14", "K not passed through its queue",
-          (("impl.h", "kQue_.EnQue(k);", "held_[issuedK_ % 2] = k;"),
-           ("impl.h", "LocalTensor<T> k = kQue_.template DeQue<T>();", "LocalTensor<T> k = held_[freedK_ % 2];"),
-           ("impl.h", "    uint32_t keys_ = 0;", "    LocalTensor<T> held_[2];\n    uint32_t keys_ = 0;")),
+          (("impl.h", "queue.EnQue(block);",
+            "if (&src == &kGm_) held_[begun_++ % 2] = block; else queue.EnQue(block);"),
+           ("impl.h", "LocalTensor<T> k = kQue_.template DeQue<T>();", "LocalTensor<T> k = held_[used_++ % 2];"),
+           ("impl.h", "uint32_t pitch) const {", "uint32_t pitch) {"),
+           ("impl.h", "    uint32_t keys_ = 0;",
+            "    LocalTensor<T> held_[2];\n    uint32_t begun_ = 0;\n    uint32_t used_ = 0;\n    uint32_t keys_ = 0;")),
           ("MISSING_SYNC_MTE2_V",)),
-    Fault("14", "q not passed through its queue: K's copies come later on the same pipe",
-          (("impl.h", "qQue_.EnQue(qLoad);", ""),
-           ("impl.h", "LocalTensor<T> q = qQue_.template DeQue<T>();", "LocalTensor<T> q = qLoad;")), LEGAL),
+    Fault("14", "q not passed through its queue, one item: K's copies come later on the same pipe", Q_BARE, LEGAL),
+    Fault("14", "q not passed through its queue, a second item: its first K blocks were loaded before",
+          Q_BARE, ("MISSING_SYNC_MTE2_V",), options=ONE_CORE),
     Fault("23", "mask of one lane a row taken from the register after Brcb",
           (("softmax.h", "AscendC::Exp<float>(ub.alpha", "AscendC::Exp<float, false>(ub.alpha"),), ("MASK_STALE",)),
     Fault("-", "one barrier less in the combination of parts",
