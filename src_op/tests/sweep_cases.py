@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 MATRICES = Path(__file__).resolve().parent.parent.parent / "manifests" / "matrices"
 DTYPES = ("float16", "bfloat16")
-# An output in bf16 has 8 bits: rounding costs at most 2^-8 / 2 of the value, about 2^-9 / 1.7 in the 2-norm.
+# An output in bf16 has 8 bits: rounding costs at most 2^-8 of the value, about 2^-9 / 1.7 in the 2-norm.
 BFLOAT16_TOLERANCE = {"abs": 1e-3, "rel": 4e-3, "rel_l2": 3e-3}
 
 Raw = NDArray[Any]
