@@ -134,6 +134,12 @@ class OpenTransactionError(SmallqError):
     exit_status = ExitStatus.OPEN_TRANSACTION
 
 
+class DownloadError(SmallqError):
+    """A file could not be had from where it is published, or is not the one that was published."""
+
+    exit_status = ExitStatus.DOWNLOAD_FAILED
+
+
 class AccessError(SmallqError):
     """No permission, or a read-only file system."""
 

@@ -68,8 +68,9 @@ def run(
     log: IO[str] | None = None,
     merge_stderr: bool = False,
     kill_leftovers: bool = True,
+    stdin: int | None = None,
 ) -> Completed:
-    """Run ``argv`` (never through a shell) with stdin closed, in a session of its own.
+    """Run ``argv`` (never through a shell) in a session of its own; its stdin is the descriptor given, else empty.
 
     At the timeout (seconds) the whole process group gets SIGKILL. ``on_line`` sees each line of output as it comes,
     ``log`` gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too. Never
@@ -83,7 +84,7 @@ def run(
             args,
             env=dict(env) if env is not None else None,
             cwd=where,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
             start_new_session=True,
