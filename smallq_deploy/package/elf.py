@@ -20,11 +20,15 @@ HEADER_BYTES = 20
 
 @dataclass(frozen=True)
 class ElfInfo:
-    """``arch`` as uname -m spells it (``em<N>`` for others), defined dynamic symbols, DT_NEEDED names."""
+    """``arch`` as uname -m spells it (``em<N>`` for others), defined dynamic symbols, DT_NEEDED names.
+
+    ``required`` are the undefined symbols that are not weak: without them the library cannot be loaded.
+    """
 
     arch: str
     exported: frozenset[str]
     needed: tuple[str, ...]
+    required: frozenset[str] = frozenset()
 
 
 def machine_name(header: bytes) -> str:
@@ -58,15 +62,20 @@ def _dynamic_part(elf: Any, arch: str) -> ElfInfo:
     for segment in elf.iter_segments("PT_DYNAMIC"):
         needed = tuple(tag.needed for tag in segment.iter_tags("DT_NEEDED"))
         table = elf.get_section_by_name(".dynsym") or segment
+        symbols = tuple(symbol for symbol in table.iter_symbols() if symbol.name)
         exported = frozenset(
             symbol.name
-            for symbol in table.iter_symbols()
-            if symbol.name
-            and symbol["st_shndx"] != "SHN_UNDEF"
+            for symbol in symbols
+            if symbol["st_shndx"] != "SHN_UNDEF"
             and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
             and symbol["st_other"]["visibility"] in ("STV_DEFAULT", "STV_PROTECTED")
         )
-        return ElfInfo(arch, exported, needed)
+        required = frozenset(
+            symbol.name
+            for symbol in symbols
+            if symbol["st_shndx"] == "SHN_UNDEF" and symbol["st_info"]["bind"] == "STB_GLOBAL"
+        )
+        return ElfInfo(arch, exported, needed, required)
     return ElfInfo(arch, frozenset(), ())
 
 
