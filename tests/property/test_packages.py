@@ -1,4 +1,4 @@
-"""Laws of versions, readers that never crash, idempotent tree operations."""
+"""Readers that never crash, idempotent tree operations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from smallq_deploy.base.errors import ConflictError, SmallqError
 from smallq_deploy.base.fsops import tree_digest
-from smallq_deploy.base.versions import CannSpecifier, CannVersion
 from smallq_deploy.package.data import data_root
 from smallq_deploy.package.releases import load_matrix, load_release
 from smallq_deploy.package.runfile import extract_vendor, read_run
@@ -27,71 +26,6 @@ from tests.support.packages import make_vendor_tree, write_run
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-small = st.integers(0, 12)
-suffixes = st.builds("{}{}{:03}".format, st.sampled_from([".", "-"]), st.sampled_from(["alpha", "beta.", "rc"]), small)
-versions = st.one_of(
-    st.builds("{}.{}.{}".format, small, small, small),
-    st.builds("{}.{}.{}{}".format, small, small, small, suffixes),
-    st.builds("{}.{}.RC{}".format, small, small, small),
-    st.builds("{}.{}.RC{}{}".format, small, small, small, suffixes),
-    st.builds("{}.{}.T{}.{}".format, small, small, small, small),
-).map(CannVersion.parse)
-
-
-@given(versions)
-@MANY
-def test_a_version_prints_as_it_was_read(version: CannVersion) -> None:
-    assert CannVersion.parse(str(version)) == version
-    assert str(CannVersion.parse(str(version))) == str(version)
-
-
-@given(versions, versions, versions)
-@MANY
-def test_versions_are_totally_ordered(a: CannVersion, b: CannVersion, c: CannVersion) -> None:
-    assert (a < b) + (a == b) + (b < a) == 1
-    if a <= b and b <= c:
-        assert a <= c
-    if a == b:
-        assert hash(a) == hash(b)
-
-
-@given(small, small, small, st.integers(1, 12))
-def test_the_order_of_one_release_line(major: int, minor: int, n: int, k: int) -> None:
-    base = f"{major}.{minor}."
-    order = [
-        f"{base}T{n}",
-        f"{base}RC{k}.alpha{n:03}",
-        f"{base}RC{k}",
-        f"{base}RC{k + 1}",
-        f"{base}0.alpha{n:03}",
-        f"{base}0-beta.{n}",
-        f"{base}0-rc.{n}",
-        f"{base}0",
-        f"{base}{k}",
-    ]
-    parsed = [CannVersion.parse(text) for text in order]
-    assert parsed == sorted(parsed)
-    assert len(set(parsed)) == len(parsed)
-
-
-@given(versions, versions)
-@MANY
-def test_specifiers_mean_the_order(bound: CannVersion, version: CannVersion) -> None:
-    assert (not CannSpecifier.parse(f">={bound}").rejects(version)) == (version >= bound)
-    assert (not CannSpecifier.parse(f"<{bound}").rejects(version)) == (version < bound)
-    both = CannSpecifier.parse(f">={bound},!={bound}")
-    assert (not both.rejects(version)) == (version > bound)
-
-
-@given(st.text(max_size=30))
-@MANY
-def test_no_text_crashes_the_version_parser(text: str) -> None:
-    try:
-        assert CannVersion.parse(text) == CannVersion.parse(str(CannVersion.parse(text)))
-    except SmallqError as error:
-        assert error.code == "BAD_VERSION"
-
 
 # --- packages ---
 
