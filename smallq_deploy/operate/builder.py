@@ -20,6 +20,7 @@ from smallq_deploy.base.events import Events
 from smallq_deploy.base.proc import Completed, run
 from smallq_deploy.machine.environment import Environment
 from smallq_deploy.machine.toolkit import Toolkit, require_toolkit
+from smallq_deploy.operate.buildcache import BuildCache
 from smallq_deploy.operate.buildspace import (
     build_command,
     build_environment,
@@ -31,17 +32,28 @@ from smallq_deploy.operate.buildspace import (
 )
 from smallq_deploy.operate.built import (
     LOG,
+    PROVENANCE,
+    REPRODUCIBLE,
+    SBOM,
     SCHEMA_VERSION,
     content_digest,
     find_built,
+    git_state,
+    host_compiler,
     keep,
+    keep_copy,
     new_log,
+    outside_link,
+    package_key,
+    project_digest,
     toolkit_identity,
 )
+from smallq_deploy.package.buildcheck import kernel_problems, unresolved_functions
 from smallq_deploy.package.releases import Release
 from smallq_deploy.package.runfile import RunFile, extract_vendor, read_run
+from smallq_deploy.package.sbom import SUFFIX, make_sbom
 from smallq_deploy.package.validate import validate_vendor
-from smallq_deploy.package.vendortree import TBE, normalise, snake_case
+from smallq_deploy.package.vendortree import API_LIBRARY, TBE, normalise, snake_case
 
 __all__ = ["BuildResult", "build", "find_built"]
 
@@ -59,7 +71,10 @@ _SYMPTOMS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A proven package: its kept path, what is in it, where it comes from, its log; seconds of wall clock."""
+    """A proven package: its kept path, what is in it, where it comes from, its log; seconds of wall clock.
+
+    ``cached``: it was built before and comes from the build cache; provenance and log are those of that build.
+    """
 
     package: Path
     run: RunFile
@@ -68,11 +83,19 @@ class BuildResult:
     seconds: float
     copied_to: Path | None = None
     workspace: Path | None = None
+    cached: bool = False
+
+    @property
+    def sbom(self) -> Path:
+        """The bill of materials beside the kept package."""
+        return self.package.parent / SBOM
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "package": str(self.copied_to or self.package),
             "kept": str(self.package),
+            "cached": self.cached,
+            "sbom": str(self.sbom),
             "provenance": dict(self.provenance),
             "log": str(self.log),
             "seconds": round(self.seconds, 3),
@@ -92,8 +115,10 @@ def build(
     sources: Path | None = None,
     keep_workspace: bool = False,
     timeout: float = BUILD_TIMEOUT,
+    rebuild: bool = False,
 ) -> BuildResult:
-    """Build, open and keep the package of ``release`` for compute unit ``unit``.
+    """Build, open and keep the package of ``release`` for compute unit ``unit``; one that was built before from the
+    same things comes from the build cache, unless ``rebuild`` or ``keep_workspace`` asks for a new build.
 
     ``sources`` replaces the operator sources that come with the tool; ``output`` is a directory for one more copy;
     ``timeout`` in seconds bounds build.sh. Raises UsageError NOT_A_CHECKOUT, NOT_SOURCES, BAD_VENDOR; IncompatibleError
@@ -113,7 +138,7 @@ def build(
             hint=f"compute units of this release: {', '.join(release.units)}",
         )
     start = time.monotonic()
-    env = build_environment(toolkit)
+    env = {**build_environment(toolkit), **REPRODUCIBLE}
     provenance: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -125,16 +150,23 @@ def build(
         "arch": toolkit.arch,
         "source_digest": content_digest(operator_sources),
         "recipes": str(recipes),
+        "recipes_digest": project_digest(project, release.operator),
         "toolkit": toolkit_identity(toolkit),
         "toolkit_home": str(toolkit.home),
         "compiler": compiler_version(env),
+        "host_compiler": host_compiler(env),
+        "flags": build_command(project, release.operator, unit)[2:],
     }
-    log = new_log()
-    with workspace(keep_workspace) as place:
+    key, identity = package_key(provenance)
+    again = rebuild or keep_workspace
+    cache = BuildCache()
+    with cache.slot(key, identity, rebuild=again, events=events) as slot, workspace(keep_workspace) as place:
+        if slot.folder is not None:
+            return _from_cache(slot.folder, key, output=output, start=start)
+        log = new_log()
+        provenance |= {"source_git": git_state(operator_sources), "recipes_git": git_state(project)}
         with events.step("copy the build project and the sources"):
-            copy, provenance["recipes_digest"] = prepare(
-                project, operator_sources, place, operator=release.operator, vendor=vendor
-            )
+            copy, _ = prepare(project, operator_sources, place, operator=release.operator, vendor=vendor)
         command = build_command(copy, release.operator, unit)
         with events.step(" ".join(command[1:])):
             _run_build(command, copy, env, log, events, timeout)
@@ -147,11 +179,34 @@ def build(
             "seconds": round(seconds, 1),
             "package": {"name": package.name, "sha256": found.file_sha256, "size": package.stat().st_size},
         }
-        folder = keep(package, provenance, log)
+        sbom = make_sbom(place / "opened" / vendor, provenance, version=str(release.version))
+        folder = keep(package, provenance, sbom=sbom, log=log)
+        unseen = outside_link(operator_sources) or outside_link(project)
+        changed = (content_digest(operator_sources), project_digest(project, release.operator)) != (
+            provenance["source_digest"],
+            provenance["recipes_digest"],
+        )
+        if unseen:
+            events.note(f"not put into the build cache: the sources have a link that leads out of them, {unseen}")
+        elif changed:
+            events.warning(
+                "the sources were changed while they were built: the package is not put into the build cache"
+            )
+        else:
+            slot.fill(folder)
     kept = folder / package.name
     copied = _copy_out(kept, output) if output is not None else None
     kept_workspace = place if keep_workspace else None
     return BuildResult(kept, read_run(kept), provenance, folder / LOG, seconds, copied, kept_workspace)
+
+
+def _from_cache(stored: Path, key: str, *, output: Path | None, start: float) -> BuildResult:
+    """The result of an earlier build: kept like a new one, so that ``install`` finds it."""
+    folder, provenance = keep_copy(stored, key)
+    kept = folder / str(provenance["package"]["name"])
+    copied = _copy_out(kept, output) if output is not None else None
+    seconds = time.monotonic() - start
+    return BuildResult(kept, read_run(kept), provenance, folder / LOG, seconds, copied, cached=True)
 
 
 def _log_tail(log: Path) -> str:
@@ -238,6 +293,14 @@ def _prove(
     broken = [finding for finding in findings if finding.severity == "fail"]
     if broken:
         raise refuse("BAD_TREE", "; ".join(f"{item.message}" for item in broken[:3]), broken[0].hint)
+    unproven = kernel_problems(tree)
+    if unproven:
+        raise refuse("BAD_KERNEL", "; ".join(unproven[:3]))
+    nnopbase = toolkit.home / "lib64" / "libnnopbase.so"
+    unresolved = unresolved_functions(tree / API_LIBRARY, nnopbase) if nnopbase.is_file() else ()
+    if unresolved:
+        what = f"{API_LIBRARY} calls functions that {nnopbase} does not have: {', '.join(unresolved[:3])}"
+        raise refuse("UNRESOLVED_SYMBOL", what, "build with the toolkit that will run it: parts of several are mixed")
     return found
 
 
@@ -246,6 +309,8 @@ def _copy_out(package: Path, output: Path) -> Path:
         output.mkdir(parents=True, exist_ok=True)
         copied = Path(shutil.copy2(package, output / package.name))
         copied.chmod(0o755)  # as build.sh leaves it: a package is also a program
+        for name, suffix in ((PROVENANCE, ".provenance.json"), (SBOM, SUFFIX)):
+            shutil.copyfile(package.parent / name, output / (package.name + suffix))
         return copied
     except OSError as error:
         raise access_error(error, f"copy the package to {output}") from error

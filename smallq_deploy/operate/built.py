@@ -1,6 +1,7 @@
 """Packages that were built here, kept with their provenance and log, so that ``install`` finds them again.
 
-Place: ``$XDG_DATA_HOME/smallq-deploy/packages/<key>/`` with the ``.run``, ``provenance.json`` and ``build.log``.
+Place: ``$XDG_DATA_HOME/smallq-deploy/packages/<key>/`` with the ``.run``, ``provenance.json``, the bill of materials
+(``sbom.cdx.json``) and ``build.log``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from smallq_deploy.base.errors import access_error
-from smallq_deploy.base.fsops import entries_digest, remove_tree, rename_exchange, sha256_file, tree_entries
+from smallq_deploy.base.fsops import (
+    FileEntry,
+    entries_digest,
+    remove_tree,
+    rename_exchange,
+    sha256_file,
+    tree_entries,
+    walk_tree,
+)
+from smallq_deploy.base.proc import run
 from smallq_deploy.machine.environment import Environment
 from smallq_deploy.machine.toolkit import Toolkit
 from smallq_deploy.package.data import data_root
@@ -24,10 +35,26 @@ from smallq_deploy.package.releases import Release
 from smallq_deploy.package.vendortree import snake_case
 
 PROVENANCE = "provenance.json"
+SBOM = "sbom.cdx.json"
 LOG = "build.log"
 SCHEMA_VERSION = 1
-_KEY_FIELDS = ("operator", "vendor", "unit", "arch", "source_digest", "recipes_digest", "toolkit", "compiler")
+# What decides how a package comes out. Every one is in the provenance before the build begins.
+_KEY_FIELDS = (
+    "operator",
+    "vendor",
+    "unit",
+    "arch",
+    "source_digest",
+    "recipes_digest",
+    "toolkit",
+    "compiler",
+    "host_compiler",
+    "flags",
+    "tool_version",
+)
 _KEPT_LOGS = 20
+# Compilers and archivers that know these leave the time of the build out of what they write.
+REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "315532800", "TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "0"}
 
 
 def data_home(environ: Mapping[str, str] | None = None) -> Path:
@@ -45,6 +72,73 @@ def default_sources(release: Release) -> Path:
 def content_digest(root: Path) -> str:
     """sha256 over names, link targets and contents of a tree; modes and times do not count."""
     return entries_digest(replace(entry, mode=0) for entry in tree_entries(root))
+
+
+def project_digest(project: Path, operator: str) -> str:
+    """:func:`content_digest` of a build project as a build uses it: without its build/ and output/, version control
+    and the directory that the operator's own sources will take. Raises AccessError."""
+    own = f"src/{snake_case(operator)}"
+    left_out = ("build", "output", own)
+    try:
+        return entries_digest(
+            replace(entry, mode=0) for entry in _entries(project, "", left_out) if ".git" not in entry.path.split("/")
+        )
+    except OSError as error:
+        raise access_error(error, f"read the build project {project}") from error
+
+
+def _entries(root: Path, prefix: str, left_out: tuple[str, ...]) -> Iterator[FileEntry]:
+    """Entries of ``root`` with paths behind ``prefix``, not looking into what is left out."""
+    for child in sorted(root.iterdir()):
+        path = prefix + child.name
+        if path in left_out or child.name == ".git":
+            continue
+        info = child.lstat()
+        if stat.S_ISDIR(info.st_mode):
+            yield FileEntry(path, "dir", 0)
+            yield from _entries(child, path + "/", left_out)
+        elif stat.S_ISLNK(info.st_mode):
+            yield FileEntry(path, "link", 0, target=os.readlink(child))
+        elif stat.S_ISREG(info.st_mode):
+            yield FileEntry(path, "file", 0, info.st_size, sha256_file(child))
+
+
+def outside_link(root: Path) -> str:
+    """The first link in a tree that leads out of it, '' when there is none: its content is not in the tree's digest."""
+    home = os.path.realpath(root)
+    for name, info in walk_tree(root):
+        if stat.S_ISLNK(info.st_mode):
+            target = os.path.realpath(root / name)
+            if target != home and not target.startswith(home + os.sep):
+                return name
+    return ""
+
+
+def git_state(place: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that holds ``place``, and whether files in ``place`` differ from it (``dirty``; unknown
+    files count). None where there is no checkout, no git, or git refuses to look (another owner)."""
+    # No index refresh: a checkout is not written to.
+    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    head = run(["git", "-C", place, "rev-parse", "--verify", "HEAD"], env=env, timeout=30)
+    if not head.ok:
+        return None
+    changes = run(["git", "-C", place, "status", "--porcelain", "--", "."], env=env, timeout=120)
+    tracked = run(["git", "-C", place, "ls-files", "--", "."], env=env, timeout=120)
+    if not changes.ok or not tracked.ok or not tracked.stdout.strip():
+        return None  # the files are in no commit, the checkout around them says nothing about them
+    return {"commit": head.stdout.strip(), "dirty": bool(changes.stdout.strip())}
+
+
+def host_compiler(env: Mapping[str, str]) -> str:
+    """Version and target of the g++ that compiles the libraries; '' when it does not say."""
+    done = run(["g++", "-dumpfullversion", "-dumpmachine"], env=env, cwd="/", timeout=60)
+    return " ".join(done.stdout.split()) if done.ok else ""
+
+
+def package_key(provenance: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name of the directory for a package of this provenance, and the facts that it stands for."""
+    identity = {name: provenance.get(name, "") for name in _KEY_FIELDS}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16], identity
 
 
 def toolkit_identity(toolkit: Toolkit) -> dict[str, str]:
@@ -71,20 +165,39 @@ def new_log() -> Path:
     return Path(name)
 
 
-def keep(package: Path, provenance: Mapping[str, Any], log: Path) -> Path:
-    """Store a package; returns its directory. A package of the same key is replaced in one step."""
-    identity = json.dumps([provenance[name] for name in _KEY_FIELDS], sort_keys=True)
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+def keep(package: Path, provenance: Mapping[str, Any], *, sbom: Mapping[str, Any], log: Path) -> Path:
+    """Store a package with what belongs to it; returns its directory. One of the same key is replaced in one step."""
+    texts = {
+        PROVENANCE: json.dumps(provenance, indent=2) + "\n",
+        SBOM: json.dumps(sbom, indent=2) + "\n",
+    }
+    folder = _store(package_key(provenance)[0], {package.name: package, LOG: log}, texts)
+    log.unlink(missing_ok=True)
+    return folder
+
+
+def keep_copy(stored: Path, key: str) -> tuple[Path, dict[str, Any]]:
+    """Store a package from the build cache: its directory and its provenance. Raises AccessError and the like."""
+    try:
+        provenance = json.loads((stored / PROVENANCE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise access_error(error, f"read {stored / PROVENANCE}") from error
+    names = (str(provenance["package"]["name"]), PROVENANCE, SBOM, LOG)
+    return _store(key, {name: stored / name for name in names}, {}), provenance
+
+
+def _store(key: str, files: Mapping[str, Path], texts: Mapping[str, str]) -> Path:
     folder = data_home() / "packages"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
             staging.chmod(0o755)
-            shutil.copy2(package, staging / package.name)
-            (staging / package.name).chmod(0o644)
-            shutil.copyfile(log, staging / LOG)
-            (staging / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+            for name, path in files.items():
+                shutil.copyfile(path, staging / name)
+                (staging / name).chmod(0o644)
+            for name, text in texts.items():
+                (staging / name).write_text(text, encoding="utf-8")
             if (folder / key).is_dir():
                 rename_exchange(staging, folder / key)
             else:
@@ -93,7 +206,6 @@ def keep(package: Path, provenance: Mapping[str, Any], log: Path) -> Path:
             remove_tree(staging)
     except OSError as error:
         raise access_error(error, f"keep the package in {folder}") from error
-    log.unlink(missing_ok=True)
     return folder / key
 
 
