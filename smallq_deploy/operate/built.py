@@ -209,7 +209,8 @@ def _store(key: str, files: Mapping[str, Path], texts: Mapping[str, str]) -> Pat
     return folder / key
 
 
-def _records() -> Iterator[tuple[Path, dict[str, Any]]]:
+def kept_records() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(directory, provenance) of every package that is kept on this machine; what cannot be read is passed over."""
     for path in sorted((data_home() / "packages").glob(f"*/{PROVENANCE}")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -238,7 +239,7 @@ def find_built(
     }
     matching = [
         (folder, record)
-        for folder, record in _records()
+        for folder, record in kept_records()
         if all(record.get(name) == value for name, value in wanted.items())
     ]
     for folder, record in sorted(matching, key=lambda item: str(item[1].get("created")), reverse=True):
