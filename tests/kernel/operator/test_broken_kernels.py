@@ -50,7 +50,8 @@ FAULTS = (
           "(1, 1, static_cast<uint8_t>(kPitch", "UB_BOUNDS", MANY),
     # ---- global memory
     Fault("one key too many in the last block", "impl", "keys_ - block * shape_.plan.blockK)",
-          "keys_ + 1 - block * shape_.plan.blockK)", "GM_BOUNDS"),
+          "keys_ + 1 - block * shape_.plan.blockK)", "UNWRITTEN_TO_GM"),
+    Fault("one key too many loaded", "impl", "next.keys = item.keys;", "next.keys = item.keys + 1;", "GM_BOUNDS"),
     Fault("K rows copied in whole blocks", "load", "AscendC::DataCopyPad(dst, src, copy, pad);",
           "AscendC::DataCopy(dst, src, rows * pitch);", "GM_BOUNDS", ODD),
     Fault("output rows one too far", "impl", "oGm_[item.row * tiling_->hdV]",
