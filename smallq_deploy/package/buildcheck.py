@@ -60,5 +60,5 @@ def unresolved_functions(library: Path, nnopbase: Path) -> tuple[str, ...]:
 
     Raises PackageError BAD_ELF when one of the two cannot be read.
     """
-    wanted = {name for name in read_elf(library).required if name.startswith(_GENERATED)}
+    wanted = {name for name in read_elf(library).undefined if name.startswith(_GENERATED)}
     return tuple(sorted(wanted - read_elf(nnopbase).exported)) if wanted else ()

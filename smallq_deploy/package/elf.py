@@ -22,13 +22,13 @@ HEADER_BYTES = 20
 class ElfInfo:
     """``arch`` as uname -m spells it (``em<N>`` for others), defined dynamic symbols, DT_NEEDED names.
 
-    ``required`` are the undefined symbols that are not weak: without them the library cannot be loaded.
+    ``undefined`` are the symbols it needs from elsewhere, weak ones aside: without them the library cannot be loaded.
     """
 
     arch: str
     exported: frozenset[str]
     needed: tuple[str, ...]
-    required: frozenset[str] = frozenset()
+    undefined: frozenset[str] = frozenset()
 
 
 def machine_name(header: bytes) -> str:
@@ -70,12 +70,12 @@ def _dynamic_part(elf: Any, arch: str) -> ElfInfo:
             and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
             and symbol["st_other"]["visibility"] in ("STV_DEFAULT", "STV_PROTECTED")
         )
-        required = frozenset(
+        undefined = frozenset(
             symbol.name
             for symbol in symbols
             if symbol["st_shndx"] == "SHN_UNDEF" and symbol["st_info"]["bind"] == "STB_GLOBAL"
         )
-        return ElfInfo(arch, exported, needed, required)
+        return ElfInfo(arch, exported, needed, undefined)
     return ElfInfo(arch, frozenset(), ())
 
 

@@ -163,7 +163,7 @@ def test_building_again_replaces(
     run_build: Build, environment: Environment, release: Release, sources: Path, tmp_path: Path
 ) -> None:
     first = run_build(put(make_run(tmp_path / "one.run", content="1")))
-    second = run_build(put(make_run(tmp_path / "one.run", content="2")))
+    second = run_build(put(make_run(tmp_path / "one.run", content="2")), rebuild=True)
     assert first.package == second.package
     assert first.run.file_sha256 != second.run.file_sha256
     assert find_built(environment, release, UNIT, sources=sources) == second.package
