@@ -23,8 +23,9 @@ SMOKE_DISTRIBUTIONS = ("normal", "uniform", "peaky", "offset")
 # Those of the sweeps; large_all (q, k and v up to 100) has a tolerance of its own, which the sweep computes.
 DISTRIBUTIONS = (*SMOKE_DISTRIBUTIONS, "large_q", "large_v", "large_all", "constant_rows")
 DTYPES = ("float16", "bfloat16")
-_NAME = r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?"
+NAME_PATTERN = r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?"
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
+UNIT_PATTERN = r"ascend[a-z0-9_]{1,40}"
 _RELATIVE = r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9_.{}/-]{1,255}"
 _DIMENSIONS = ("num_heads", "q_len", "kv_len", "head_dim", "v_head_dim")
 
@@ -131,7 +132,7 @@ class ShapeMatrix:
 
 
 def default_release() -> Release:
-    """The newest release that comes with the tool."""
+    """The newest release that comes with the tool, whatever the machine is."""
     from packaging.version import Version
 
     directory = data_root() / "manifests" / "releases"
@@ -144,7 +145,8 @@ def matrix_path(name: str) -> Path:
     return data_root() / "manifests" / "matrices" / f"{name}.yaml"
 
 
-def _header(root: Value, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Value]:
+def header(root: Value, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Value]:
+    """The members of a manifest's root; its ``schema`` must be one we know."""
     members = root.mapping(("schema", *keys), optional)
     if "schema" in members:
         schema = members["schema"].as_type(int)
@@ -165,7 +167,7 @@ def _case(value: Value, distributions: tuple[str, ...], limit: int | None) -> Sm
     if len(value.reader.problems) > before:
         return None
     sizes = {key: parts[key].integer(1, 1 << 20) for key in _DIMENSIONS}
-    name = parts["name"].text(_NAME, "a lower-case name")
+    name = parts["name"].text(NAME_PATTERN, "a lower-case name")
     seed = parts["seed"].integer(0, 2**31 - 1)
     drawn = parts["distribution"].as_type(str)
     if drawn is not None and drawn not in distributions:
@@ -184,7 +186,8 @@ def _unique(values: list[Value], names: list[str], what: str) -> None:
         seen.add(name)
 
 
-def _texts(value: Value | None, pattern: str, what: str, *, at_least: int = 1) -> tuple[str, ...]:
+def texts(value: Value | None, pattern: str, what: str, *, at_least: int = 1) -> tuple[str, ...]:
+    """A list of different texts that match ``pattern``."""
     if value is None:
         return ()
     items = value.items(at_least=at_least, at_most=1000)
@@ -193,7 +196,7 @@ def _texts(value: Value | None, pattern: str, what: str, *, at_least: int = 1) -
     return tuple(found)
 
 
-_ANY = CannSpecifier.parse(">=0.0.0")
+ANY_CANN = CannSpecifier.parse(">=0.0.0")
 
 
 def load_release(path: Path) -> Release:
@@ -201,22 +204,22 @@ def load_release(path: Path) -> Release:
     reader = Reader(path)
     root = reader.load()
     keys = ("name", "version", "operator", "vendor", "cann", "units", "required", "smoke")
-    members = _header(root, keys, ("description", "artifacts"))
+    members = header(root, keys, ("description", "artifacts"))
 
     def text(key: str, pattern: str, what: str) -> str:
         return members[key].text(pattern, what) if key in members else ""
 
     if "description" in members:
         members["description"].text(r"[^\x00-\x08\x0b-\x1f\x7f]{1,2000}", "text")
-    name = text("name", _NAME, "a lower-case name")
+    name = text("name", NAME_PATTERN, "a lower-case name")
     version = text("version", r"\d+\.\d+\.\d+((a|b|rc)\d+)?", "a version such as 0.1.0 or 0.2.0rc1")
     operator = text("operator", r"[A-Z][A-Za-z0-9]{0,127}", "an operator type such as SmallqFlashAttention")
     vendor = text("vendor", VENDOR_PATTERN, "a vendor directory name")
-    cann = members["cann"].parsed(CannSpecifier.parse, _ANY) if "cann" in members else _ANY
-    units = _texts(members.get("units"), r"ascend[a-z0-9_]{1,40}", "a compute unit such as ascend910b")
+    cann = members["cann"].parsed(CannSpecifier.parse, ANY_CANN) if "cann" in members else ANY_CANN
+    units = texts(members.get("units"), UNIT_PATTERN, "a compute unit such as ascend910b")
     required = members["required"].mapping(("symbols", "files")) if "required" in members else {}
-    symbols = _texts(required.get("symbols"), _IDENTIFIER, "a C symbol")
-    files = _texts(required.get("files"), _RELATIVE, "a path relative to the vendor directory")
+    symbols = texts(required.get("symbols"), _IDENTIFIER, "a C symbol")
+    files = texts(required.get("files"), _RELATIVE, "a path relative to the vendor directory")
     smoke = members["smoke"].mapping(("tolerance", "cases")) if "smoke" in members else {}
     tolerance = _tolerance(smoke.get("tolerance"))
     items = smoke["cases"].items(at_least=1, at_most=100) if "cases" in smoke else []
@@ -249,8 +252,8 @@ def _artifact(value: Value) -> Artifact:
     return Artifact(
         text("location", r"[^\x00-\x20\x7f]{1,2000}", "a URL or relative path without spaces"),
         text("arch", r"x86_64|aarch64", "x86_64 or aarch64"),
-        text("unit", r"ascend[a-z0-9_]{1,40}", "a compute unit such as ascend910b"),
-        parts["cann"].parsed(CannSpecifier.parse, _ANY) if "cann" in parts else _ANY,
+        text("unit", UNIT_PATTERN, "a compute unit such as ascend910b"),
+        parts["cann"].parsed(CannSpecifier.parse, ANY_CANN) if "cann" in parts else ANY_CANN,
         text("sha256", r"[0-9a-f]{64}", "64 lower-case hexadecimal digits"),
         parts["size"].integer(1, 1 << 40) if "size" in parts else 0,
     )
@@ -259,8 +262,8 @@ def _artifact(value: Value) -> Artifact:
 def load_matrix(path: Path) -> ShapeMatrix:
     """Read a shape matrix: ``cases`` one by one, ``grids`` as products. Raises as :func:`load_release` does."""
     reader = Reader(path)
-    members = _header(reader.load(), ("name", "description", "tolerance"), ("cases", "grids"))
-    name = members["name"].text(_NAME, "a lower-case name") if "name" in members else ""
+    members = header(reader.load(), ("name", "description", "tolerance"), ("cases", "grids"))
+    name = members["name"].text(NAME_PATTERN, "a lower-case name") if "name" in members else ""
     description = (
         members["description"].text(r"[^\x00-\x08\x0b-\x1f\x7f]{1,2000}", "text") if "description" in members else ""
     )
@@ -300,7 +303,7 @@ def _row(row: Value, index: int) -> list[SweepCase]:
 def _grid(grid: Value) -> list[SweepCase]:
     keys = ("name", "num_heads", "head_dim", "v_head_dim", "q_len", "kv_len")
     parts = grid.mapping(keys, ("kv_heads", "dtype", "causal", "distribution"))
-    name = parts["name"].text(_NAME, "a lower-case name") if "name" in parts else ""
+    name = parts["name"].text(NAME_PATTERN, "a lower-case name") if "name" in parts else ""
     fixed = {key: parts[key].integer(1, 1 << 20) for key in ("num_heads", "head_dim", "v_head_dim") if key in parts}
     axes = {
         key: [item.integer(1, 1 << 20) for item in parts[key].items(at_least=1, at_most=100)]
