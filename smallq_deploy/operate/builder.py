@@ -1,11 +1,13 @@
-"""Build the operator's package with the build project of a cann-recipes-infer checkout (cann.md 9).
+"""Build the operator's package, with a checkout of cann-recipes-infer or with CANN's own project template (cann.md 9).
 
-The checkout is copied and stays untouched. The package that comes out is opened: build.sh ends with 0 for an unknown
-operator, a wrong unit or a failed kernel too, and leaves an empty package.
+Both are copied and stay untouched (buildroutes). The package that comes out is opened: build.sh ends with 0 for an
+unknown operator, a wrong unit or a failed kernel too, and leaves an empty package.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import time
@@ -21,13 +23,13 @@ from smallq_deploy.base.proc import Completed, run
 from smallq_deploy.machine.environment import Environment
 from smallq_deploy.machine.toolkit import Toolkit, require_toolkit
 from smallq_deploy.operate.buildcache import BuildCache
+from smallq_deploy.operate.buildroutes import Job, Prepared, Route, find_project, find_template
 from smallq_deploy.operate.buildspace import (
-    build_command,
+    Jobs,
     build_environment,
     compiler_version,
-    find_project,
     find_sources,
-    prepare,
+    job_count,
     workspace,
 )
 from smallq_deploy.operate.built import (
@@ -66,6 +68,11 @@ _SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"No module named '(\w+)'", r"a Python module of the toolkit's tools is missing: pip install \1"),
     (r"(fatal error: Killed|Killed signal|cc1plus.*[Kk]illed|out of memory)", "memory ran out: set OPS_CPU_NUMBER=1"),
     (r"No space left on device", "free space below ~/.cache, or set XDG_CACHE_HOME to another file system"),
+    (
+        r"cannot find -lopapi",
+        "this checkout links the built-in operators: install CANN's ops package, or use a checkout of 2026",
+    ),
+    (r"(\w+): unbound variable", r"a script that was sourced does not survive `set -u`: \1 is not set; set it to ''"),
 )
 
 
@@ -103,12 +110,49 @@ class BuildResult:
         }
 
 
+@dataclass(frozen=True)
+class BuildRequest:
+    """Everything that decides what comes out, checked."""
+
+    toolkit: Toolkit
+    release: Release
+    job: Job
+    route: Route
+    jobs: Jobs
+    env: Mapping[str, str]
+    timeout: float
+
+    def identity(self) -> dict[str, Any]:
+        """What goes into the package; "recipes" is the build project, whichever it is."""
+        return {
+            "release": self.release.id,
+            "operator": self.job.operator,
+            "vendor": self.job.vendor,
+            "unit": ";".join(self.job.units),
+            "arch": self.toolkit.arch,
+            "source_digest": content_digest(self.job.sources),
+            "route": self.route.name,
+            "recipes": str(self.route.origin),
+            "recipes_digest": project_digest(self.route.origin, self.job.operator),
+            "toolkit": toolkit_identity(self.toolkit),
+            "toolkit_home": str(self.toolkit.home),
+            "compiler": compiler_version(self.env),
+            "host_compiler": host_compiler(self.env),
+            "flags": self.route.flags(self.job),
+        }
+
+    def sources_changed(self, provenance: Mapping[str, Any]) -> bool:
+        """True when the project or the operator is no longer what ``provenance`` says."""
+        now = (content_digest(self.job.sources), project_digest(self.route.origin, self.job.operator))
+        return now != (provenance["source_digest"], provenance["recipes_digest"])
+
+
 def build(
     environment: Environment,
     release: Release,
     *,
-    recipes: Path,
-    unit: str,
+    unit: str | Sequence[str],
+    recipes: Path | None = None,
     output: Path | None = None,
     events: Events | None = None,
     vendor: str = "customize",
@@ -117,45 +161,24 @@ def build(
     timeout: float = BUILD_TIMEOUT,
     rebuild: bool = False,
 ) -> BuildResult:
-    """Build, open and keep the package of ``release`` for compute unit ``unit``; one that was built before from the
-    same things comes from the build cache, unless ``rebuild`` or ``keep_workspace`` asks for a new build.
+    """Build, open and keep the package of ``release`` for one compute unit or several; one that was built before from
+    the same things comes from the build cache, unless ``rebuild`` or ``keep_workspace`` asks for a new build.
 
-    ``sources`` replaces the operator sources that come with the tool; ``output`` is a directory for one more copy;
-    ``timeout`` in seconds bounds build.sh. Raises UsageError NOT_A_CHECKOUT, NOT_SOURCES, BAD_VENDOR; IncompatibleError
-    UNIT_NOT_SUPPORTED; BuildError MISSING_TOOL, BUILD_FAILED, NO_PACKAGE, EMPTY_PACKAGE, WRONG_UNIT, WRONG_ARCH,
-    WRONG_VENDOR, BAD_KERNEL and more, each with the log's path.
+    With ``recipes``, a checkout, its build project is used; without, the template of the toolkit. ``sources`` replaces
+    the operator sources that come with the tool; ``output`` is a directory for one more copy; ``timeout`` in seconds
+    bounds build.sh. Raises UsageError NOT_A_CHECKOUT, NOT_SOURCES, BAD_VENDOR, BAD_VALUE; IncompatibleError
+    UNIT_NOT_SUPPORTED; BuildError NO_TEMPLATE, MISSING_TOOL, BUILD_FAILED, NO_PACKAGE, EMPTY_PACKAGE, WRONG_UNIT,
+    WRONG_ARCH, WRONG_VENDOR, BAD_KERNEL and more, each with the log's path.
     """
     events = events or Events()
-    toolkit = require_toolkit(environment.discovery, mutating=True)
-    project = find_project(recipes)
-    operator_sources = find_sources(sources, release)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", vendor):
-        raise UsageError("BAD_VENDOR", f"{vendor!r} cannot be built", hint="letters, digits and _ only")
-    if unit not in release.units:
-        raise IncompatibleError(
-            "UNIT_NOT_SUPPORTED",
-            f"{release.operator} {release.version} is not made for {unit!r}",
-            hint=f"compute units of this release: {', '.join(release.units)}",
-        )
+    units = (unit,) if isinstance(unit, str) else tuple(dict.fromkeys(unit))
+    request = _request(environment, release, units, recipes, vendor, sources, timeout)
     start = time.monotonic()
-    env = {**build_environment(toolkit), **REPRODUCIBLE}
     provenance: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "tool_version": __version__,
-        "release": release.id,
-        "operator": release.operator,
-        "vendor": vendor,
-        "unit": unit,
-        "arch": toolkit.arch,
-        "source_digest": content_digest(operator_sources),
-        "recipes": str(recipes),
-        "recipes_digest": project_digest(project, release.operator),
-        "toolkit": toolkit_identity(toolkit),
-        "toolkit_home": str(toolkit.home),
-        "compiler": compiler_version(env),
-        "host_compiler": host_compiler(env),
-        "flags": build_command(project, release.operator, unit)[2:],
+        **request.identity(),
     }
     key, identity = package_key(provenance)
     again = rebuild or keep_workspace
@@ -164,31 +187,31 @@ def build(
         if slot.folder is not None:
             return _from_cache(slot.folder, key, output=output, start=start)
         log = new_log()
-        provenance |= {"source_git": git_state(operator_sources), "recipes_git": git_state(project)}
+        job, route = request.job, request.route
+        provenance |= {"source_git": git_state(job.sources), "recipes_git": git_state(route.origin)}
         with events.step("copy the build project and the sources"):
-            copy, _ = prepare(project, operator_sources, place, operator=release.operator, vendor=vendor)
-        command = build_command(copy, release.operator, unit)
-        with events.step(" ".join(command[1:])):
-            _run_build(command, copy, env, log, events, timeout)
+            prepared = route.prepare(job, place)
+        for change in prepared.changes:
+            events.note(f"in the private copy: {change}")
+        events.note(f"{request.jobs.count} compiler processes at a time ({request.jobs.reason})")
+        with events.step(" ".join(prepared.command[1:])):
+            _run_build(prepared, request, log, events)
         with events.step("open the package"):
-            package = _new_package(copy / "output", log)
-            found = _prove(package, release, unit=unit, vendor=vendor, toolkit=toolkit, place=place, log=log)
+            package = _new_package(prepared, log)
+            found = _prove(package, request, place=place, log=log)
         seconds = time.monotonic() - start
         provenance |= {
-            "command": command,
+            "command": list(prepared.command),
+            "changes": list(prepared.changes),
             "seconds": round(seconds, 1),
             "package": {"name": package.name, "sha256": found.file_sha256, "size": package.stat().st_size},
         }
         sbom = make_sbom(place / "opened" / vendor, provenance, version=str(release.version))
         folder = keep(package, provenance, sbom=sbom, log=log)
-        unseen = outside_link(operator_sources) or outside_link(project)
-        changed = (content_digest(operator_sources), project_digest(project, release.operator)) != (
-            provenance["source_digest"],
-            provenance["recipes_digest"],
-        )
+        unseen = outside_link(job.sources) or outside_link(route.origin)
         if unseen:
             events.note(f"not put into the build cache: the sources have a link that leads out of them, {unseen}")
-        elif changed:
+        elif request.sources_changed(provenance):
             events.warning(
                 "the sources were changed while they were built: the package is not put into the build cache"
             )
@@ -198,6 +221,33 @@ def build(
     copied = _copy_out(kept, output) if output is not None else None
     kept_workspace = place if keep_workspace else None
     return BuildResult(kept, read_run(kept), provenance, folder / LOG, seconds, copied, kept_workspace)
+
+
+def _request(
+    environment: Environment,
+    release: Release,
+    units: tuple[str, ...],
+    recipes: Path | None,
+    vendor: str,
+    sources: Path | None,
+    timeout: float,
+) -> BuildRequest:
+    toolkit = require_toolkit(environment.discovery, mutating=True)
+    route: Route = find_project(recipes) if recipes is not None else find_template(toolkit)
+    operator_sources = find_sources(sources, release)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", vendor):
+        raise UsageError("BAD_VENDOR", f"{vendor!r} cannot be built", hint="letters, digits and _ only")
+    unknown = [name for name in units if name not in release.units]
+    if unknown or not units:
+        raise IncompatibleError(
+            "UNIT_NOT_SUPPORTED",
+            f"{release.operator} {release.version} is not made for {', '.join(map(repr, unknown)) or 'no unit at all'}",
+            hint=f"compute units of this release: {', '.join(release.units)}",
+        )
+    jobs = job_count(asked=os.environ.get("OPS_CPU_NUMBER"))
+    env = {**build_environment(toolkit, jobs), **REPRODUCIBLE}
+    job = Job(release.operator, operator_sources, units, vendor)
+    return BuildRequest(toolkit, release, job, route, jobs, env, timeout)
 
 
 def _from_cache(stored: Path, key: str, *, output: Path | None, start: float) -> BuildResult:
@@ -224,13 +274,19 @@ def _failure(code: str, message: str, log: Path, *, hint: str = "", command: str
     return BuildError(code, f"{message} (log: {log})", hint=hint or f"the log says why: {log}", details=details)
 
 
-def _run_build(
-    command: Sequence[str], project: Path, env: Mapping[str, str], log: Path, events: Events, timeout: float
-) -> Completed:
+def _run_build(prepared: Prepared, request: BuildRequest, log: Path, events: Events) -> Completed:
     # The modes of what is built follow the umask, and packages are read by every user.
-    argv = ["bash", "-c", 'umask 022; exec "$@"', "-", *command]
+    argv = ["bash", "-c", 'umask 022; exec "$@"', "-", *prepared.command]
     with open(log, "w", encoding="utf-8") as stream:
-        done = run(argv, env=env, cwd=project, timeout=timeout, on_line=events.output, log=stream, merge_stderr=True)
+        done = run(
+            argv,
+            env=request.env,
+            cwd=prepared.directory,
+            timeout=request.timeout,
+            on_line=events.output,
+            log=stream,
+            merge_stderr=True,
+        )
     if not done.ok:
         lines = [line for line in done.stdout.splitlines() if re.search(r"\b(error|Error|ERROR)\b", line)]
         first = f": {lines[0].strip()}" if lines else ""
@@ -238,24 +294,27 @@ def _run_build(
     return done
 
 
-def _new_package(output: Path, log: Path) -> Path:
-    """The package that this build made; output/ was emptied before, so nothing older can be there."""
-    packages = sorted(output.glob("CANN-custom_ops*.run"))
+def _new_package(prepared: Prepared, log: Path) -> Path:
+    """The package that this build made; its directory was emptied before, so nothing older can be there.
+
+    Its name says nothing: cann-recipes-infer gives the version, "none" or nothing between two dashes.
+    """
+    packages = sorted(prepared.directory.glob(prepared.packages))
     if not packages:
-        raise _failure("NO_PACKAGE", "build.sh ended with 0 but left no CANN-custom_ops*.run in output/", log)
+        raise _failure("NO_PACKAGE", f"build.sh ended with 0 but left no {prepared.packages}", log)
     if len(packages) > 1:
         names = ", ".join(path.name for path in packages)
         raise _failure("SEVERAL_PACKAGES", f"build.sh left {len(packages)} packages: {names}", log)
     return packages[0]
 
 
-def _prove(
-    package: Path, release: Release, *, unit: str, vendor: str, toolkit: Toolkit, place: Path, log: Path
-) -> RunFile:
-    """Open the package: it must hold this operator, for this unit, architecture and vendor, with whole kernels."""
+def _prove(package: Path, request: BuildRequest, *, place: Path, log: Path) -> RunFile:
+    """Open the package: it must hold this operator, for these units, this architecture and vendor, with all kernels."""
+    toolkit, job = request.toolkit, request.job
+    said_lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def refuse(code: str, what: str, hint: str = "") -> BuildError:
-        errors = [line.strip() for line in log.read_text(errors="replace").splitlines() if "[ERROR]" in line]
+        errors = [line.strip() for line in said_lines if "[ERROR]" in line]
         said = f"; the log says: {errors[0]}" if errors else ""
         return _failure(code, f"build.sh ended with 0, but {what}{said}", log, hint=hint)
 
@@ -263,19 +322,20 @@ def _prove(
         found = read_run(package)
     except PackageError as error:
         raise refuse(error.code, error.message, error.hint) from error
-    if release.operator not in found.ops:
+    if job.operator not in found.ops:
         have = ", ".join(found.ops) or "none at all"
-        hint = "older checkouts list their operators in cmake/func.cmake: use a current one"
-        raise refuse("EMPTY_PACKAGE", f"{package.name} does not hold {release.operator} (operators: {have})", hint)
-    if unit not in found.units:
+        hint = "the build project did not find the operator's directory: see the log for the operators it lists"
+        raise refuse("EMPTY_PACKAGE", f"{package.name} does not hold {job.operator} (operators: {have})", hint)
+    absent = [unit for unit in job.units if unit not in found.units]
+    if absent:
         have = ", ".join(found.units) or "none"
-        raise refuse("WRONG_UNIT", f"{package.name} has nothing for {unit} (compute units: {have})")
+        raise refuse("WRONG_UNIT", f"{package.name} has nothing for {', '.join(absent)} (compute units: {have})")
     if found.arch != toolkit.arch:
         raise refuse("WRONG_ARCH", f"{package.name} is for {found.arch or 'no architecture'}, not {toolkit.arch}")
-    if found.vendor != vendor:
-        raise refuse("WRONG_VENDOR", f"{package.name} is for the vendor name {found.vendor}, not {vendor}")
-    tree = place / "opened" / vendor
-    final = toolkit.vendors / vendor
+    if found.vendor != job.vendor:
+        raise refuse("WRONG_VENDOR", f"{package.name} is for the vendor name {found.vendor}, not {job.vendor}")
+    tree = place / "opened" / job.vendor
+    final = toolkit.vendors / job.vendor
     try:
         tree.parent.mkdir()
         extract_vendor(found, tree)
@@ -284,15 +344,16 @@ def _prove(
         raise refuse(error.code, error.message, error.hint) from error
     except OSError as error:
         raise access_error(error, f"open the package in {place}") from error
-    kernels = tree / TBE / "kernel" / unit / snake_case(release.operator)
-    if not any(kernels.glob("*.o")):
-        raise refuse("BAD_KERNEL", f"{package.name} has no compiled kernel of {release.operator} for {unit}")
-    findings = validate_vendor(
-        tree, operator=release.operator, unit=unit, arch=toolkit.arch, vendor=vendor, final=final
-    )
-    broken = [finding for finding in findings if finding.severity == "fail"]
-    if broken:
-        raise refuse("BAD_TREE", "; ".join(f"{item.message}" for item in broken[:3]), broken[0].hint)
+    for unit in job.units:
+        lacking = _lacking_kernels(tree, job.operator, unit)
+        if lacking:
+            raise refuse("BAD_KERNEL", f"{package.name} has {lacking} of {job.operator} for {unit}")
+        findings = validate_vendor(
+            tree, operator=job.operator, unit=unit, arch=toolkit.arch, vendor=job.vendor, final=final
+        )
+        broken = [finding for finding in findings if finding.severity == "fail"]
+        if broken:
+            raise refuse("BAD_TREE", "; ".join(f"{item.message}" for item in broken[:3]), broken[0].hint)
     unproven = kernel_problems(tree)
     if unproven:
         raise refuse("BAD_KERNEL", "; ".join(unproven[:3]))
@@ -301,7 +362,26 @@ def _prove(
     if unresolved:
         what = f"{API_LIBRARY} calls functions that {nnopbase} does not have: {', '.join(unresolved[:3])}"
         raise refuse("UNRESOLVED_SYMBOL", what, "build with the toolkit that will run it: parts of several are mixed")
+    name = snake_case(job.operator)
+    failed = rf"\b({job.operator}|{name})\b.*(not any obj compile success|not generated!)"
+    if any(re.search(failed, line) for line in said_lines):
+        raise refuse("BAD_KERNEL", f"a kernel of {job.operator} was not compiled")
     return found
+
+
+def _lacking_kernels(tree: Path, operator: str, unit: str) -> str:
+    """What of the kernels is missing, in words; '' when there is one for each data type combination."""
+    objects = list((tree / TBE / "kernel" / unit / snake_case(operator)).glob("*.o"))
+    if not objects:
+        return "no compiled kernel"
+    try:
+        info = json.loads((tree / TBE / "config" / unit / f"aic-{unit}-ops-info.json").read_text(encoding="utf-8"))
+        wanted = len(str(info[operator]["input0"]["dtype"]).split(","))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # what else is wrong with the file is found by validate_vendor
+    if len(objects) < wanted:
+        return f"kernels for {len(objects)} of {wanted} data type combinations only"
+    return ""
 
 
 def _copy_out(package: Path, output: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Where a build happens: the checkout, the operator's sources, a private copy of both, tools and environment."""
+"""Where a build happens: the operator's sources, a private directory, tools, environment, parallel processes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,19 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from smallq_deploy.base.errors import BuildError, UsageError, access_error
 from smallq_deploy.base.fsops import remove_tree
 from smallq_deploy.base.proc import run
 from smallq_deploy.machine.toolkit import Toolkit
-from smallq_deploy.operate.built import content_digest, default_sources
+from smallq_deploy.operate.built import default_sources
 from smallq_deploy.package.releases import Release
 from smallq_deploy.package.vendortree import snake_case
 
 _MEMORY_PER_JOB = 2 << 30  # bytes; kernel compiler processes are hungry
 _TOOLS = ("bash", "cmake", "make", "g++", "python3")  # on Debian each is a package of the same name
-
-
-def find_project(recipes: Path) -> Path:
-    """``ops/ascendc`` of a checkout (or that directory itself). Raises UsageError NOT_A_CHECKOUT."""
-    for place in (recipes / "ops" / "ascendc", recipes):
-        if os.path.isfile(place / "build.sh") and os.path.isdir(place / "src"):
-            return place
-    what = "does not exist" if not recipes.exists() else "has no ops/ascendc/build.sh"
-    raise UsageError(
-        "NOT_A_CHECKOUT",
-        f"--recipes {recipes} {what}",
-        hint="give the directory of a cann-recipes-infer checkout",
-    )
 
 
 def find_sources(sources: Path | None, release: Release) -> Path:
@@ -48,21 +36,71 @@ def find_sources(sources: Path | None, release: Release) -> Path:
     )
 
 
-def job_count() -> int:
-    """Parallel compiler processes that this machine's processors and memory allow."""
-    limits = [len(os.sched_getaffinity(0))]
+@dataclass(frozen=True)
+class Jobs:
+    """How many compiler processes may run at a time, and what decided it."""
+
+    count: int
+    reason: str
+
+
+def job_count(root: Path = Path("/"), asked: str | None = None) -> Jobs:
+    """Parallel compiler processes that processors and memory allow; ``asked`` (OPS_CPU_NUMBER) wins.
+
+    Memory is that of the machine and of the control groups (v1 and v2) this process is in; ``root`` holds proc and sys.
+    Raises UsageError BAD_VALUE when ``asked`` is no number: build.sh would pass over it in silence.
+    """
+    if asked:
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", asked):
+            raise UsageError("BAD_VALUE", f"OPS_CPU_NUMBER is {asked!r}", hint="a number of processes, for example 4")
+        return Jobs(int(asked), "OPS_CPU_NUMBER")
+    processors = len(os.sched_getaffinity(0))
+    memory = [_number(root / "proc/meminfo", r"^MemAvailable:\s+(\d+) kB", 1024)]
+    for group in _control_groups(root):
+        memory += [_number(group / name, r"^(\d+)$", 1) for name in ("memory.max", "memory.limit_in_bytes")]
+        quota = _number(group / "cpu.max", r"^(\d+) \d+", 1)
+        period = _number(group / "cpu.max", r"^\d+ (\d+)", 1)
+        if quota and period:
+            processors = min(processors, max(1, quota // period))
+    least = min((value for value in memory if value is not None), default=None)
+    if least is not None and least // _MEMORY_PER_JOB < processors:
+        return Jobs(max(1, least // _MEMORY_PER_JOB), f"{least / (1 << 30):.1f} GiB of memory")
+    return Jobs(processors, f"{processors} processors")
+
+
+def _number(path: Path, pattern: str, unit: int) -> int | None:
     try:
-        meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
-        available = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
-        limits += [int(available[1]) * 1024 // _MEMORY_PER_JOB] if available else []
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")) // _MEMORY_PER_JOB)
+        found = re.search(pattern, path.read_text(encoding="ascii"), re.MULTILINE)
     except (OSError, ValueError):
-        pass  # no limit known ("max" is no number)
-    return max(1, min(limits))
+        return None
+    return int(found[1]) * unit if found else None  # "max" is no number: no limit
 
 
-def build_environment(toolkit: Toolkit) -> dict[str, str]:
-    """The toolkit's environment; raises BuildError MISSING_TOOL for programs that build.sh needs."""
+def _control_groups(root: Path) -> Iterator[Path]:
+    """The directories of this process's control groups and of all above them."""
+    top = root / "sys/fs/cgroup"
+    yield top
+    yield top / "memory"
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers not in ("", "memory"):
+            continue
+        group = top / controllers
+        for part in path.strip("/").split("/"):
+            group = group / part
+            yield group
+
+
+def build_environment(toolkit: Toolkit, jobs: Jobs) -> dict[str, str]:
+    """The toolkit's environment; raises BuildError MISSING_TOOL for programs that build.sh needs.
+
+    Nothing else of the caller's shell gets in: no exported ``set -u``, no BASH_ENV, no MAKEFLAGS, no CMake generator.
+    """
     env = toolkit.environment()
     beside_python = os.path.dirname(sys.executable)
     # cmake may have come with pip, into a virtual environment that is not activated.
@@ -76,7 +114,9 @@ def build_environment(toolkit: Toolkit) -> dict[str, str]:
             f"programs that the build needs are missing: {', '.join(missing)}",
             hint=f"apt-get install {' '.join(missing)}   or: dnf install {fedora}",
         )
-    env.setdefault("OPS_CPU_NUMBER", os.environ.get("OPS_CPU_NUMBER") or str(job_count()))
+    env["OPS_CPU_NUMBER"] = str(jobs.count)  # the checkout's build.sh
+    env["OMP_NUM_THREADS"] = str(jobs.count)  # what nproc prints: the template's build.sh asks it
+    env["CCACHE_DISABLE"] = "1"  # also where ccache stands in the compiler's place on PATH
     return env
 
 
@@ -103,59 +143,3 @@ def workspace(keep_it: bool) -> Iterator[Path]:
     finally:
         if not keep_it:
             remove_tree(place)
-
-
-def _close_to_others(root: Path) -> None:
-    """Take write permission from group and others: CANN's tools refuse sources that others can write."""
-    for directory, _, files in os.walk(root):
-        for path in (Path(directory), *(Path(directory, name) for name in files)):
-            if not path.is_symlink():
-                path.chmod((path.stat().st_mode & 0o7755) | 0o600 | (0o100 if path.is_dir() else 0))
-
-
-def prepare(project: Path, sources: Path, place: Path, *, operator: str, vendor: str) -> tuple[Path, str]:
-    """Copy project and sources into the workspace; returns the copy and the digest of the project alone."""
-    copy = place / "ascendc"
-    target = copy / "src" / snake_case(operator)
-    try:
-        shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-        for left in (copy / "build", copy / "output", target):
-            remove_tree(left)
-        digest = content_digest(copy)
-        shutil.copytree(sources, target)
-        _close_to_others(copy)
-    except (OSError, shutil.Error) as error:
-        if isinstance(error, shutil.Error):
-            raise BuildError(
-                "COPY_FAILED", f"cannot copy the sources: {error}", hint="check their permissions"
-            ) from None
-        raise access_error(error, f"copy the sources to {place}") from error
-    if vendor != "customize":
-        _name_vendor(copy / "CMakeLists.txt", vendor)
-    return copy, digest
-
-
-def _name_vendor(cmake: Path, vendor: str) -> None:
-    """build.sh has no option for the vendor name; it is a cache variable of the project's CMakeLists.txt."""
-    text = cmake.read_text(encoding="utf-8") if cmake.is_file() else ""
-    changed, count = re.subn(r'(set\(\s*VENDOR_NAME\s+)"?customize"?', rf'\1"{vendor}"', text)
-    if not count:
-        raise BuildError(
-            "NO_VENDOR_NAME",
-            "this checkout's CMakeLists.txt has no VENDOR_NAME that could be set",
-            hint="build with the default vendor name, customize",
-        )
-    cmake.write_text(changed, encoding="utf-8")
-
-
-def build_command(project: Path, operator: str, unit: str) -> list[str]:
-    """The build.sh line; options that only some checkouts know are given where build.sh names them."""
-    text = (project / "build.sh").read_text(encoding="utf-8", errors="replace")
-    command = ["bash", "build.sh", "-n", snake_case(operator), "-c", unit]
-    # The check compares a file that CANN 8.5 no longer has; whether package and toolkit fit is checked by us.
-    if "--disable-check-compatible" in text:
-        command.append("--disable-check-compatible")
-    # A compiler cache does not see a changed toolkit.
-    if "--ccache" in text:
-        command += ["--ccache", "off"]
-    return command

@@ -232,7 +232,6 @@ def find_built(
     wanted = {
         "operator": release.operator,
         "vendor": vendor,
-        "unit": unit,
         "arch": environment.toolkit.arch,
         "source_digest": content_digest(sources or default_sources(release)),
         "toolkit": toolkit_identity(environment.toolkit),
@@ -240,7 +239,8 @@ def find_built(
     matching = [
         (folder, record)
         for folder, record in kept_records()
-        if all(record.get(name) == value for name, value in wanted.items())
+        if unit in str(record.get("unit")).split(";")  # a package can be for several
+        and all(record.get(name) == value for name, value in wanted.items())
     ]
     for folder, record in sorted(matching, key=lambda item: str(item[1].get("created")), reverse=True):
         package = folder / str(record["package"]["name"])

@@ -15,7 +15,8 @@ from smallq_deploy.base.events import Event, Events
 from smallq_deploy.base.fsops import sha256_file, tree_digest
 from smallq_deploy.machine.environment import Environment, detect_environment
 from smallq_deploy.operate.builder import BuildResult, build, find_built
-from smallq_deploy.operate.buildspace import build_command, job_count
+from smallq_deploy.operate.buildroutes import build_command
+from smallq_deploy.operate.buildspace import job_count
 from smallq_deploy.operate.built import content_digest, data_home
 from smallq_deploy.package.releases import Release, default_release
 from tests.support.packages import make_run
@@ -137,7 +138,7 @@ echo "$ASCEND_HOME_PATH|$ASCEND_CUSTOM_OPP_PATH|$OPS_CPU_NUMBER" >> {seen}
     home, custom, jobs = variables.split("|")
     assert home.endswith("cann-8.5.0")
     assert custom == ""
-    assert int(jobs) == job_count() >= 1
+    assert int(jobs) == job_count().count >= 1
 
 
 def test_find_built(
@@ -306,9 +307,9 @@ def test_machine_without_toolkit(release: Release, recipes: Path, sources: Path,
 
 def test_options_by_checkout(tmp_path: Path) -> None:
     write(tmp_path / "build.sh", "case $1 in -n) ;; esac")
-    assert build_command(tmp_path, "SmallqFlashAttention", UNIT)[2:] == ["-n", "smallq_flash_attention", "-c", UNIT]
+    assert build_command(tmp_path, "SmallqFlashAttention", [UNIT])[2:] == ["-n", "smallq_flash_attention", "-c", UNIT]
     write(tmp_path / "build.sh", "--disable-check-compatible|--disable-check-compatiable) ;; --ccache)")
-    assert "--disable-check-compatible" in build_command(tmp_path, "SmallqFlashAttention", UNIT)
+    assert "--disable-check-compatible" in build_command(tmp_path, "SmallqFlashAttention", [UNIT])
 
 
 def test_workspace_can_be_kept(run_build: Build, tmp_path: Path) -> None:
