@@ -37,7 +37,14 @@ def chosen_unit(session: Session, soc: str | None) -> str:
 
 
 def run_build(
-    session: Session, *, recipes: Path, unit: str, output: Path | None, sources: Path | None = None, keep: bool = False
+    session: Session,
+    *,
+    recipes: Path,
+    unit: str,
+    output: Path | None,
+    sources: Path | None = None,
+    keep: bool = False,
+    rebuild: bool = False,
 ) -> BuildResult:
     """Build with events shown; the place where `build` and `install` meet."""
     from smallq_deploy.operate.builder import build as build_package
@@ -53,7 +60,14 @@ def run_build(
             vendor=session.vendor,
             sources=sources,
             keep_workspace=keep,
+            rebuild=rebuild,
         )
+
+
+def _what_happened(operator: str, unit: str, result: BuildResult) -> str:
+    if result.cached:
+        return f"{operator} for {unit} was built before ({result.provenance['created']}); taken from the build cache"
+    return f"built {operator} for {unit} in {result.seconds:.1f} s"
 
 
 @command("build", release=True, example="smallq-deploy build --recipes ~/cann-recipes-infer")
@@ -66,19 +80,22 @@ def run_build(
     metavar="DIR",
     help="The operator's source directory (op_host, op_kernel). Default: the one this tool comes with.",
 )
-@option("--keep-workspace", is_flag=True, help="Leave the private copy that was built in.")
+@option("--rebuild", is_flag=True, help="Build also where the build cache has this package.")
+@option("--keep-workspace", is_flag=True, help="Leave the private copy that was built in; builds anew.")
 def build(
     call: Call,
     recipes: Path | None,
     soc: str | None,
     output: Path | None,
     sources: Path | None,
+    rebuild: bool,
     keep_workspace: bool,
 ) -> Answer:
     """Build the operator package (.run) with the build.sh of a cann-recipes-infer checkout.
 
     The package is opened and must hold this operator for this chip; an empty package is a failure even where build.sh
-    says success. It is kept, with its log and provenance, and `install` without a package finds it.
+    says success. It is kept, with log, provenance and SBOM, and `install` without a package finds it. What was built
+    before from the same sources with the same toolkit and compilers comes from the build cache; see `cache info`.
     """
     if recipes is None:
         raise UsageError(
@@ -89,18 +106,21 @@ def build(
     session = Session(call, mutating=True)
     assert session.toolkit is not None
     unit = chosen_unit(session, soc)
-    result = run_build(session, recipes=recipes, unit=unit, output=output, sources=sources, keep=keep_workspace)
+    result = run_build(
+        session, recipes=recipes, unit=unit, output=output, sources=sources, keep=keep_workspace, rebuild=rebuild
+    )
     data = {"toolkit": session.toolkit.to_dict(), **result.to_dict()}
     return Answer(
         data,
         [
-            Line(f"built {session.release.operator} for {unit} in {result.seconds:.1f} s"),
+            Line(_what_happened(session.release.operator, unit, result)),
             Facts(
                 [
                     ("package", str(result.package)),
                     ("vendor", result.run.vendor),
                     ("operators", ", ".join(result.run.ops)),
                     ("sha256", result.run.file_sha256),
+                    ("sbom", str(result.sbom)),
                     ("log", str(result.log)),
                 ]
             ),

@@ -76,7 +76,7 @@ def _foreign(stage: Stage, world: _World) -> None:
 
 
 def _build(stage: Stage, world: _World) -> None:
-    stage.tool("build", "--quiet", "-o", "packages")
+    stage.tool("build", "--rebuild", "--quiet", "-o", "packages")
     (world.package,) = (world.root / "packages").glob("*.run")
 
 
@@ -115,7 +115,7 @@ def _broken(stage: Stage, world: _World) -> None:
         raise StepFailedError(f"the line to change is not in {KERNEL}")
     (copy / KERNEL).write_text(text.replace(RIGHT, WRONG))
     stage.say(f"   in a copy of the kernel, {KERNEL}: {RIGHT.split(',')[0]} became {WRONG.split(',')[0]}")
-    stage.tool("build", "--quiet", "--sources", "changed-kernel", "-o", "changed-packages")
+    stage.tool("build", "--rebuild", "--quiet", "--sources", "changed-kernel", "-o", "changed-packages")
     (package,) = (world.root / "changed-packages").glob("*.run")
     stage.tool("install", str(package.relative_to(world.root)), expect=9)
     stage.check(tree_digest(world.live) == world.digests["good"], "the good install is live again, byte for byte")

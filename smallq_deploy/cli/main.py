@@ -37,6 +37,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "uninstall": ("change", "uninstall", "Remove the operator; generations are kept."),
     "repair": ("repair", "repair", "Fix what a hand-made install left behind."),
     "recover": ("change", "recover", "Finish or undo what an interrupted command left."),
+    "cache": ("cache", "cache", "Look at the packages that `build` can reuse, or drop them."),
     "env": ("env", "env", "Shell lines that set up a shell for the operator."),
     "sandbox": ("sandbox", "sandbox", "Make or remove a simulated CANN toolkit."),
     "demo": ("demo", "demo", "Watch all of it in a simulated toolkit; leaves nothing."),

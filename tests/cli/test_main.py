@@ -15,9 +15,10 @@ from smallq_deploy import __version__
 from smallq_deploy.cli.main import _COMMANDS
 from tests.cli.support import checked, smallq, validate
 from tests.conftest import CHECKOUT
+from tests.docs.generate import commands
 
 HEAVY = {"requests", "rich", "yaml", "elftools"}
-COMMANDS = [*(name for name in _COMMANDS if name != "sandbox"), "sandbox create", "sandbox destroy"]
+COMMANDS = [name for name, _ in commands()]
 
 
 def imported(*arguments: str) -> set[str]:
