@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from smallq_deploy.base.errors import SmallqError, access_error
-from smallq_deploy.operate.preflight import Facts, after_order, check, gather_facts
+from smallq_deploy.operate.preflight import Facts, after_order, check, gather_facts, verdict_on
 from smallq_deploy.store.generations import next_number
 from smallq_deploy.store.recovery import refuse_open
 
 if TYPE_CHECKING:
     from smallq_deploy.machine.environment import Environment
+    from smallq_deploy.package.compat import Verdict
     from smallq_deploy.package.releases import Release
     from smallq_deploy.package.runfile import RunFile
     from smallq_deploy.store.paths import Store
@@ -29,8 +30,10 @@ class InstallOptions:
     keep_unproven: bool = False
     no_smoke: bool = False
     reinstall: bool = False
+    allow_prerelease: bool = False
     allow_untested: bool = False
     allow_shadowed: bool = False
+    allow_downgrade: bool = False
     drop_foreign: bool = False
     priority_first: bool = False
     dry_run: bool = False
@@ -41,7 +44,16 @@ class InstallOptions:
     @property
     def recorded(self) -> dict[str, bool]:
         """What the generation remembers: everything that made it less sure than usual."""
-        names = ("use_installer", "keep_unproven", "no_smoke", "allow_untested", "allow_shadowed", "drop_foreign")
+        names = (
+            "use_installer",
+            "keep_unproven",
+            "no_smoke",
+            "allow_prerelease",
+            "allow_untested",
+            "allow_shadowed",
+            "allow_downgrade",
+            "drop_foreign",
+        )
         return {name: True for name in names if getattr(self, name)}
 
 
@@ -66,6 +78,12 @@ class Plan:
     def only_needs_recovery(self) -> bool:
         """True when nothing but an interrupted transaction stands in the way: ``install`` recovers by itself."""
         return bool(self.problems) and all(item.code == "OPEN_TRANSACTION" for item in self.problems)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What release and compatibility data say of this machine."""
+        compat = self.facts.compat if self.facts else None
+        return verdict_on(self.environment, self.release, self.run, compat, self.options)
 
     def to_dict(self) -> dict[str, Any]:
         toolkit = self.environment.toolkit
@@ -93,6 +111,7 @@ class Plan:
                 "units": list(self.run.units),
                 "ops": sorted(self.run.ops),
             },
+            "compatibility": self.verdict.to_dict(),
             "options": options,
         }
 
@@ -108,7 +127,7 @@ def make_plan(
     refused = Plan("refused", (), (), (), (), 0, environment, release, store, run, options)
     try:
         refuse_open(store)
-        facts = gather_facts(store, run)
+        facts = gather_facts(store, run, release)
     except (SmallqError, OSError) as error:
         problem = error if isinstance(error, SmallqError) else access_error(error, f"look at {store.vendors}")
         return replace(refused, problems=(problem,), reasons=(problem.message,))

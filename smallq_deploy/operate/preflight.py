@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from smallq_deploy.base.errors import (
     access_error,
 )
 from smallq_deploy.base.fsops import tree_size
+from smallq_deploy.operate.downgrade import downgrade
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
 from smallq_deploy.store.live import LiveState, live_exists, observe_live
 from smallq_deploy.store.paths import Store
@@ -28,6 +29,7 @@ from smallq_deploy.store.paths import Store
 if TYPE_CHECKING:
     from smallq_deploy.machine.environment import Environment
     from smallq_deploy.operate.planner import InstallOptions
+    from smallq_deploy.package.compat import Compat, Verdict
     from smallq_deploy.package.releases import Release
     from smallq_deploy.package.runfile import RunFile
     from smallq_deploy.package.vendortree import VendorTree
@@ -53,14 +55,16 @@ class Facts:
     mounted: bool = False
     blocked: tuple[SmallqError, ...] = ()  # directories that cannot be written
     users: tuple[tuple[int, str], ...] = ()  # (pid, name) of processes that have the old libraries mapped
+    compat: Compat | None = None  # what is known of the release; None: nothing
 
 
-def gather_facts(store: Store, run: RunFile) -> Facts:
+def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
     """Look at everything that :func:`check` needs.
 
     Raises ConflictError VENDORS_IS_LINK, LIVE_NOT_A_DIRECTORY, CONFIG_NOT_A_FILE, NoToolkitError NO_OPP, InstallError
-    STORE_DAMAGED, and the typed form of an OSError.
+    STORE_DAMAGED, PackageError BAD_MANIFEST (compatibility data), and the typed form of an OSError.
     """
+    from smallq_deploy.package.compat import compat_of
     from smallq_deploy.package.vendortree import inspect_vendor, ops_of_vendor, other_vendors
 
     check_place(store)
@@ -83,6 +87,7 @@ def gather_facts(store: Store, run: RunFile) -> Facts:
         is_mount_point(store.live),
         tuple(unwritable(store)),
         processes_using(store.live) if live.exists else (),
+        compat_of(release),
     )
 
 
@@ -110,6 +115,19 @@ def check_place(store: Store) -> None:
     live_exists(store)
 
 
+def verdict_on(
+    environment: Environment, release: Release, run: RunFile, compat: Compat | None, options: InstallOptions
+) -> Verdict:
+    """What the release and the compatibility data say of this machine."""
+    from smallq_deploy.package.compat import Compat, Policy, Target, judge
+
+    target = Target.of(environment, options.unit)
+    if target.unit not in run.units:  # refused as WRONG_UNIT, or not known
+        target = replace(target, unit="")
+    policy = Policy(allow_prerelease=options.allow_prerelease, allow_untested=options.allow_untested)
+    return judge(release, target, compat or Compat(), policy)
+
+
 def check(
     facts: Facts, environment: Environment, release: Release, store: Store, run: RunFile, options: InstallOptions
 ) -> tuple[tuple[SmallqError, ...], tuple[str, ...]]:
@@ -117,10 +135,11 @@ def check(
     warnings: list[str] = list(environment.warnings)
     problems = [
         *_package(release, store, run),
-        *_machine(environment, release, run, options, warnings),
+        *_machine(facts, environment, release, run, options, warnings),
         *facts.blocked,
         *_room(facts, store),
         *_vendors(facts, release, store, run, options, warnings),
+        *downgrade(facts.live.generation, release, options.allow_downgrade, warnings),
     ]
     if facts.tree.layout in ("nested", "both"):
         warnings.append(f"{store.live} has the nested layout of a hand-made install; the new tree is flat")
@@ -154,7 +173,12 @@ def _package(release: Release, store: Store, run: RunFile) -> Iterator[SmallqErr
 
 
 def _machine(
-    environment: Environment, release: Release, run: RunFile, options: InstallOptions, warnings: list[str]
+    facts: Facts,
+    environment: Environment,
+    release: Release,
+    run: RunFile,
+    options: InstallOptions,
+    warnings: list[str],
 ) -> Iterator[SmallqError]:
     toolkit = environment.toolkit
     if toolkit is None:
@@ -181,22 +205,12 @@ def _machine(
         )
     elif not unit:
         warnings.append("the compute unit of this machine is unknown (no device found); the package's was not compared")
-    if options.allow_untested:
-        warnings.append("--allow-untested: version refusals are lifted, and the generation records it")
-        return
-    reason = release.cann.rejects(toolkit.version)
-    if reason:
-        yield IncompatibleError(
-            "CANN_VERSION",
-            f"{release.name} {release.version} needs CANN {release.cann}: {reason}",
-            hint="choose another toolkit with --cann, or accept the risk with --allow-untested",
-        )
-    if unit and unit in run.units and unit not in release.units:
-        yield IncompatibleError(
-            "UNTESTED_UNIT",
-            f"{release.name} {release.version} was not released for {unit} (only {', '.join(release.units)})",
-            hint="accept the risk with --allow-untested",
-        )
+    verdict = verdict_on(environment, release, run, facts.compat, options)
+    warnings += verdict.warnings
+    yield from verdict.problems
+    evidence = verdict.evidence
+    if evidence is not None and toolkit.arch not in evidence.arches:
+        warnings.append(f"{release.name} {release.version} was not tried on {toolkit.arch} ({evidence.source})")
 
 
 def _room(facts: Facts, store: Store) -> Iterator[SmallqError]:

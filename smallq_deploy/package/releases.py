@@ -66,7 +66,10 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A prebuilt package of a release. ``location`` is a URL or a path relative to the manifest; size in bytes."""
+    """A prebuilt package of a release; size in bytes.
+
+    ``location`` is a URL or a path relative to the manifest; so is ``signature``, '' when the package is not signed.
+    """
 
     location: str
     arch: str
@@ -74,6 +77,7 @@ class Artifact:
     cann: CannSpecifier
     sha256: str
     size: int
+    signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ def load_release(path: Path) -> Release:
 
 
 def _artifact(value: Value) -> Artifact:
-    parts = value.mapping(("location", "arch", "unit", "cann", "sha256", "size"))
+    parts = value.mapping(("location", "arch", "unit", "cann", "sha256", "size"), ("signature",))
 
     def text(key: str, pattern: str, what: str) -> str:
         return parts[key].text(pattern, what) if key in parts else ""
@@ -256,6 +260,7 @@ def _artifact(value: Value) -> Artifact:
         parts["cann"].parsed(CannSpecifier.parse, ANY_CANN) if "cann" in parts else ANY_CANN,
         text("sha256", r"[0-9a-f]{64}", "64 lower-case hexadecimal digits"),
         parts["size"].integer(1, 1 << 40) if "size" in parts else 0,
+        text("signature", r"[^\x00-\x20\x7f]{1,2000}", "a URL or relative path without spaces"),
     )
 
 
