@@ -12,7 +12,7 @@ from pathlib import Path
 
 from smallq_deploy.base.versions import CannVersion
 from smallq_deploy.sandbox.facts import FIRMWARE, REMARK, SOC_NAMES, Release, Soc, platform_ini, release_of, soc_of
-from smallq_deploy.sandbox.native_cache import NATIVE
+from smallq_deploy.sandbox.native_cache import NATIVE, sources_digest
 
 _OLD_COMPONENTS = ("runtime", "compiler", "hccl", "opp", "toolkit", "opp_kernel")
 _VERSION_CFG = ("runtime", "compiler", "hccl", "opp", "toolkit", "aoe", "ncs", "opp_kernel")
@@ -119,6 +119,7 @@ def _arch_tree(spec: Spec, libraries: Path | None) -> None:
     copy_sources(NATIVE / "emulator" / "include", base / "tikcpp/tikcfw")
     copy(NATIVE / "common" / "sim_launch.h", base / "tikcpp/tikcfw/sim_launch.h")
     copy(_SCRIPTS / "toolkit/bisheng", base / "ccec_compiler/bin/bisheng", 0o755)
+    write(base / "ccec_compiler/build_id", sources_digest()[:12] + "\n")
     for name in ("conf", "devlib", "lib64/plugin/opskernel", "lib64/plugin/nnengine"):
         (base / name).mkdir(parents=True, exist_ok=True)
     for name in SOC_NAMES:
@@ -161,7 +162,10 @@ def _tools(spec: Spec, libraries: Path | None) -> None:
     for helper in sorted((NATIVE / "opbuild").glob("*.py")):
         copy(helper, home / "tools/opbuild" / helper.name)
     template = home / _TEMPLATE
+    copy_sources(_SCRIPTS / "op_project/project", template)
     copy_sources(_SCRIPTS / "op_project/cmake", template / "cmake")
+    for helper in ("compile_kernel.sh", "index_kernels.sh"):
+        copy(NATIVE / "ascendc/cmake/scripts" / helper, template / "cmake/util" / helper)
     write(
         template / "cmake/makeself.cmake",
         filled(_SCRIPTS / "op_project/cmake/makeself.cmake", TAR_FORMAT="" if spec.is_old else "--tar-format posix"),

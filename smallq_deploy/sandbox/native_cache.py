@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def source_digest() -> str:
     compiler = run(["g++", "-dumpfullversion", "-dumpmachine"], timeout=30.0)
     digest.update(compiler.stdout.encode())
     return digest.hexdigest()[:24]
+
+
+def sources_digest() -> str:
+    """sha256 over everything that a simulated toolkit is made of: which compiler, emulator and scripts it has."""
+    digest = hashlib.sha256()
+    for name, info in walk_tree(NATIVE):
+        if stat.S_ISREG(info.st_mode) and "__pycache__" not in name:
+            digest.update(f"{name}\0{sha256_file(NATIVE / name)}\n".encode())
+    return digest.hexdigest()
 
 
 def native_libraries(events: Events | None = None) -> Path:

@@ -10,6 +10,14 @@ target_include_directories(intf_pub INTERFACE
 )
 target_link_directories(intf_pub INTERFACE ${ASCEND_CANN_PACKAGE_PATH}/lib64)
 target_compile_options(intf_pub INTERFACE -fPIC -O2 -fstack-protector-strong)
+# No path of this build in what is built: debug information and __FILE__ name the files relative to project and toolkit.
+get_filename_component(_cann_real ${ASCEND_CANN_PACKAGE_PATH} REALPATH)
+target_compile_options(intf_pub INTERFACE
+    -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.
+    -ffile-prefix-map=${CMAKE_BINARY_DIR}=build
+    -ffile-prefix-map=${ASCEND_CANN_PACKAGE_PATH}=cann
+    -ffile-prefix-map=${_cann_real}=cann
+)
 # The toolkit's libraries use the old string ABI.
 target_compile_definitions(intf_pub INTERFACE _GLIBCXX_USE_CXX11_ABI=0)
 target_link_options(intf_pub INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)

@@ -43,7 +43,16 @@ payload=$(mktemp "${TMPDIR:-/tmp}/makeself.XXXXXX")
 trap 'rm -f "$payload" "$payload.head"' EXIT
 
 archive_name=$(basename "$archive")
-tar --format="$tar_format" --exclude="./$archive_name" -C "$directory" -cf - . | gzip -c "-$level" >"$payload"
+# With SOURCE_DATE_EPOCH the archive holds nothing of this run: no times, no owner, no order of a directory.
+members=(--sort=name --numeric-owner --owner=0 --group=0)
+date=$(LC_ALL=C date)
+if [ -n "$SOURCE_DATE_EPOCH" ]; then
+    members+=("--mtime=@$SOURCE_DATE_EPOCH")
+    [ "$tar_format" != posix ] || members+=(--pax-option=delete=atime,delete=ctime,exthdr.name=%d/PaxHeaders/%f)
+    date=$(LC_ALL=C date -u "-d@$SOURCE_DATE_EPOCH")
+fi
+tar --format="$tar_format" "${members[@]}" --exclude="./$archive_name" -C "$directory" -cf - . |
+    gzip -nc "-$level" >"$payload"
 
 size=$(wc -c <"$payload" | tr -d ' ')
 text=$(<"$header")
@@ -56,8 +65,8 @@ fill SCRIPT "$script"
 fill SCRIPTARGS "$*"
 fill ARCHIVEDIR "$(basename "$(cd "$directory" && pwd)")"
 fill FILESIZE "$size"
-fill USIZE "$(du -ks "$directory" | cut -f1)"
-fill DATE "$(LC_ALL=C date)"
+fill USIZE "$(find "$directory" -type f -printf '%s\n' | awk '{ sum += int(($1 + 1023) / 1024) } END { print sum + 0 }')"
+fill DATE "$date"
 # An apostrophe would end the header's quoting.
 fill HELPHEADER "${help_text//\'/}"
 # The help text may have changed the number of lines, so these are counted last.
