@@ -11,6 +11,7 @@ import click
 
 from smallq_deploy.base.errors import Problems, SmallqError, SmokeError, UsageError
 from smallq_deploy.cli.build import chosen_unit, run_build
+from smallq_deploy.cli.bundle import BundleSource, use_bundle
 from smallq_deploy.cli.options import PATH, Call, command, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, plain_lines
 from smallq_deploy.cli.session import Session
@@ -29,10 +30,12 @@ _OPTIONS = (
         metavar="DIR",
         help="Without PACKAGE and without a built one: build it from this checkout of cann-recipes-infer.",
     ),
+    option("--bundle", type=PATH, metavar="FILE", help="Take the package for this machine from an offline bundle."),
     option("--soc", metavar="NAME", help="Chip or compute unit, such as ascend910b. Default: the NPUs found."),
     option("--use-installer", is_flag=True, help="Unpack with the package's own installer, in a private directory."),
     option("--reinstall", is_flag=True, help="Install again what is live and proven already."),
-    option("--allow-untested", is_flag=True, help="Lift refusals about versions; the generation records it."),
+    option("--allow-prerelease", is_flag=True, help="Take a pre-release of CANN as the release it leads to."),
+    option("--allow-untested", is_flag=True, help="Lift refusals of what was never tested; the generation records it."),
     option("--allow-shadowed", is_flag=True, help="Install although another vendor's same operator comes first."),
     option("--drop-foreign", is_flag=True, help="Let operators go that the new package does not have."),
     option("--priority", type=click.Choice(["keep", "first"]), default="keep", help="Place in config.ini."),
@@ -58,6 +61,7 @@ class _Request:
     soc: str | None
     device: str
     flags: dict[str, bool]
+    bundle: BundleSource | None = None
 
     def make_plan(self, *, may_build: bool) -> Plan:
         from smallq_deploy.machine.devices import require_device
@@ -90,6 +94,8 @@ class _Request:
         if self.package is not None:
             return read_run(self.package)
         unit = chosen_unit(session, self.soc)
+        if self.bundle is not None:
+            return self.bundle.run_file(session, unit, allow_untested=self.flags["allow_untested"])
         built = find_built(session.environment, session.release, unit, vendor=session.vendor)
         if built is not None:
             session.call.events.note(f"package built here: {built}")
@@ -108,9 +114,10 @@ class _Request:
 
 def _request(call: Call, values: dict[str, Any], *, mutating: bool) -> _Request:
     priority_first = values.pop("priority") == "first"
+    bundle = use_bundle(call, values)
     package, recipes, soc, device = (values.pop(name) for name in ("package", "recipes", "soc", "device"))
     session = Session(call, mutating=mutating)
-    return _Request(session, package, recipes, soc, device, {**values, "priority_first": priority_first})
+    return _Request(session, package, recipes, soc, device, {**values, "priority_first": priority_first}, bundle)
 
 
 def plan_blocks(plan: Plan) -> list[Block]:

@@ -25,6 +25,7 @@ PROGRAM = "smallq-deploy"
 # name -> (module below smallq_deploy.cli, attribute, one line for the list)
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "detect": ("detect", "detect", "What is here: CANN toolkits, NPUs, driver."),
+    "doctor": ("doctor", "doctor", "Every check at once, and how to mend what is wrong."),
     "build": ("build", "build", "Build the operator package from source."),
     "plan": ("install", "plan", "Say what `install` would do, and why."),
     "install": ("install", "install", "Install a package, prove it, keep it or roll back."),
@@ -38,6 +39,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "repair": ("repair", "repair", "Fix what a hand-made install left behind."),
     "recover": ("change", "recover", "Finish or undo what an interrupted command left."),
     "cache": ("cache", "cache", "Look at the packages that `build` can reuse, or drop them."),
+    "bundle": ("bundle", "bundle", "One file for machines without a network; Dockerfiles."),
     "env": ("env", "env", "Shell lines that set up a shell for the operator."),
     "sandbox": ("sandbox", "sandbox", "Make or remove a simulated CANN toolkit."),
     "demo": ("demo", "demo", "Watch all of it in a simulated toolkit; leaves nothing."),
