@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,46 +230,60 @@ class Verdict:
 
 def judge(release: Release, target: Target, compat: Compat, policy: Policy) -> Verdict:
     """Everything that speaks against ``release`` on ``target``, all at once; what ``policy`` lifts is a warning."""
-    problems: list[SmallqError] = []
+    problems: list[SmallqError] = [
+        IncompatibleError("KNOWN_BAD", f"known not to work with {target}: {bad.reason} ({bad.source})", hint=bad.advice)
+        for bad in compat.known_bad
+        if bad.matches(target)
+    ]
     warnings: list[str] = []
-
-    def refuse(option: str, code: str, message: str, hint: str) -> None:
-        """``option`` is the option that lifts this, '' when none does."""
-        if option and getattr(policy, option.replace("-", "_")):
-            warnings.append(f"--{option}: {message}")
+    for problem in _doubts(release, target, compat):
+        allowed = policy.allow_prerelease if problem.code == "CANN_PRERELEASE" else policy.allow_untested
+        if allowed:
+            option = "--allow-prerelease" if problem.code == "CANN_PRERELEASE" else "--allow-untested"
+            warnings.append(f"{option}: {problem.message}")
         else:
-            way = f", or accept the risk with --{option}" if option else ""
-            problems.append(IncompatibleError(code, message, hint=hint + way))
+            problems.append(problem)
+    return Verdict(tuple(problems), tuple(warnings), compat.evidence(target), target)
 
+
+def _doubts(release: Release, target: Target, compat: Compat) -> Iterator[SmallqError]:
+    """What the user can accept: a pre-release, or what nobody tested."""
     name = f"{release.name} {release.version}"
-    for bad in compat.known_bad:
-        if bad.matches(target):
-            refuse("", "KNOWN_BAD", f"known not to work with {target}: {bad.reason} ({bad.source})", bad.advice)
-    in_range = False
-    if target.cann is not None:
-        fit = release.cann.judge(target.cann)
-        if fit.fit == "no":
-            message = f"{name} needs CANN {release.cann}: {fit.reason}"
-            refuse("allow-untested", "CANN_VERSION", message, "choose another toolkit with --cann")
-        else:
-            in_range = True
-        if fit.fit == "prerelease":
-            refuse("allow-prerelease", "CANN_PRERELEASE", fit.reason, "choose a released CANN with --cann")
+    fit = release.cann.judge(target.cann) if target.cann is not None else None
+    if fit is not None and fit.fit == "no":
+        yield IncompatibleError(
+            "CANN_VERSION",
+            f"{name} needs CANN {release.cann}: {fit.reason}",
+            hint="choose another toolkit with --cann, or accept the risk with --allow-untested",
+        )
+    if fit is not None and fit.fit == "prerelease":
+        yield IncompatibleError(
+            "CANN_PRERELEASE",
+            f"{name} needs CANN {release.cann}: {fit.reason}",
+            hint="choose a released CANN with --cann, or take this one as the release it leads to: --allow-prerelease",
+        )
     unit_known = not target.unit or target.unit in release.units
     if not unit_known:
-        message = f"{name} was not released for {target.unit} (only {', '.join(release.units)})"
-        refuse("allow-untested", "UNTESTED_UNIT", message, "see `smallq-deploy build --help` for other chips")
-    evidence = compat.evidence(target)
-    if evidence is None and compat.tested and in_range and unit_known:
+        yield IncompatibleError(
+            "UNTESTED_UNIT",
+            f"{name} was not released for {target.unit} (only {', '.join(release.units)})",
+            hint="accept the risk with --allow-untested",
+        )
+    # What the release itself excludes needs no second refusal.
+    if fit is not None and fit.fit != "no" and unit_known and compat.tested and compat.evidence(target) is None:
         ranges = ", ".join(dict.fromkeys(str(item.cann) for item in compat.tested))
-        message = f"{name} was never tested with {target} (tested: CANN {ranges})"
-        refuse("allow-untested", "UNTESTED_CANN", message, "choose another toolkit with --cann")
+        yield IncompatibleError(
+            "UNTESTED_CANN",
+            f"{name} was never tested with {target} (tested: CANN {ranges})",
+            hint="choose another toolkit with --cann, or accept the risk with --allow-untested",
+        )
     pair = compat.driver_for(target.cann) if target.cann is not None else None
     if pair is not None and target.driver is not None and target.driver < pair.driver:
-        older = f"this machine has the older {target.driver} ({pair.source})"
-        message = f"CANN {target.cann} came with driver {pair.driver}, {older}"
-        refuse("allow-untested", "DRIVER_TOO_OLD", message, "update the driver, or choose an older CANN with --cann")
-    return Verdict(tuple(problems), tuple(warnings), evidence, target)
+        yield IncompatibleError(
+            "DRIVER_TOO_OLD",
+            f"CANN {target.cann} needs driver {pair.driver} or newer, this machine has {target.driver} ({pair.source})",
+            hint="update the driver, choose an older CANN with --cann, or accept the risk with --allow-untested",
+        )
 
 
 def _items(members: Mapping[str, Value], key: str) -> list[Value]:
