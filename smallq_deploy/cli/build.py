@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from smallq_deploy.base.errors import UsageError
 from smallq_deploy.cli.options import PATH, Call, command, option
@@ -36,20 +39,29 @@ def chosen_unit(session: Session, soc: str | None) -> str:
     )
 
 
+def chosen_units(session: Session, soc: str | None) -> tuple[str, ...]:
+    """Like :func:`chosen_unit`, for a package that can be for several: --soc names them with commas."""
+    names = [name.strip() for name in re.split("[,;]", soc)] if soc is not None else [None]
+    if "" in names:
+        raise UsageError("BAD_VALUE", f"--soc {soc!r} names nothing", hint="for example --soc ascend910b,ascend910_93")
+    return tuple(dict.fromkeys(chosen_unit(session, name) for name in names))
+
+
 def run_build(
     session: Session,
     *,
-    recipes: Path,
-    unit: str,
+    recipes: Path | None,
+    unit: str | tuple[str, ...],
     output: Path | None,
     sources: Path | None = None,
     keep: bool = False,
     rebuild: bool = False,
 ) -> BuildResult:
-    """Build with events shown; the place where `build` and `install` meet."""
+    """Build with events shown, where `build` and `install` meet. Without ``recipes``: with the toolkit's template."""
     from smallq_deploy.operate.builder import build as build_package
 
-    with session.call.events.step(f"build {session.release.operator} for {unit}"):
+    units = unit if isinstance(unit, str) else " and ".join(unit)
+    with session.call.events.step(f"build {session.release.operator} for {units}"):
         return build_package(
             session.environment,
             session.release,
@@ -72,7 +84,12 @@ def _what_happened(operator: str, unit: str, result: BuildResult) -> str:
 
 @command("build", release=True, example="smallq-deploy build --recipes ~/cann-recipes-infer")
 @option("--recipes", type=PATH, metavar="DIR", help="A checkout of cann-recipes-infer. It is copied, not changed.")
-@option("--soc", metavar="NAME", help="Chip or compute unit, such as ascend910b. Default: the NPUs found.")
+@option("--standalone", is_flag=True, help="Build with the project template of the toolkit itself: needs no checkout.")
+@option(
+    "--soc",
+    metavar="NAME",
+    help="Chip or compute unit, such as ascend910b; several with commas between. Default: the NPUs found.",
+)
 @option("--output", "-o", type=PATH, metavar="DIR", help="Also copy the package to DIR.")
 @option(
     "--sources",
@@ -85,35 +102,47 @@ def _what_happened(operator: str, unit: str, result: BuildResult) -> str:
 def build(
     call: Call,
     recipes: Path | None,
+    standalone: bool,
     soc: str | None,
     output: Path | None,
     sources: Path | None,
     rebuild: bool,
     keep_workspace: bool,
 ) -> Answer:
-    """Build the operator package (.run) with the build.sh of a cann-recipes-infer checkout.
+    """Build the operator package (.run): with a cann-recipes-infer checkout, or --standalone with CANN alone.
 
     The package is opened and must hold this operator for this chip; an empty package is a failure even where build.sh
     says success. It is kept, with log, provenance and SBOM, and `install` without a package finds it. What was built
     before from the same sources with the same toolkit and compilers comes from the build cache; see `cache info`.
+
+    --vendor NAME makes a package for a vendor directory of that name: installing another operator's package into the
+    directory of this one would replace its libraries, two directories live side by side.
     """
-    if recipes is None:
+    if standalone:
+        context = click.get_current_context()
+        if context.get_parameter_source("recipes") is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(
+                "TWO_ROUTES", "--standalone needs no checkout, and --recipes names one", hint="leave one out"
+            )
+        recipes = None
+    elif recipes is None:
         raise UsageError(
             "MISSING_PARAMETER",
-            "build needs --recipes DIR",
-            hint="a checkout of cann-recipes-infer; SMALLQ_DEPLOY_RECIPES=DIR says it once for all commands",
+            "build needs --recipes DIR or --standalone",
+            hint="DIR is a checkout of cann-recipes-infer (SMALLQ_DEPLOY_RECIPES=DIR says it once for all commands); "
+            "--standalone builds with the toolkit's own project template",
         )
     session = Session(call, mutating=True)
     assert session.toolkit is not None
-    unit = chosen_unit(session, soc)
+    units = chosen_units(session, soc)
     result = run_build(
-        session, recipes=recipes, unit=unit, output=output, sources=sources, keep=keep_workspace, rebuild=rebuild
+        session, recipes=recipes, unit=units, output=output, sources=sources, keep=keep_workspace, rebuild=rebuild
     )
     data = {"toolkit": session.toolkit.to_dict(), **result.to_dict()}
     return Answer(
         data,
         [
-            Line(_what_happened(session.release.operator, unit, result)),
+            Line(_what_happened(session.release.operator, " and ".join(units), result)),
             Facts(
                 [
                     ("package", str(result.package)),
