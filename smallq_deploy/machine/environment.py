@@ -9,24 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.machine.devices import Devices, detect_devices
+from smallq_deploy.machine.devices import NPU_SMI_TIMEOUT, VISIBLE, Devices, detect_devices
+from smallq_deploy.machine.facts import Fact
 from smallq_deploy.machine.toolkit import Discovery, Toolkit, discover
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The chosen toolkit (None on a machine without), how it was chosen, the devices and the host."""
+    """The chosen toolkit (None on a machine without), how it was chosen, the devices and the host.
+
+    ``container`` is what this process runs in (docker, podman, kubernetes), '' for none that is known.
+    """
 
     toolkit: Toolkit | None
     discovery: Discovery
     devices: Devices
     host_arch: str
     python: str
+    container: str = ""
+    container_source: str = ""
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Compute units of the devices, each once; () when unknown."""
-        return tuple(dict.fromkeys(npu.unit for npu in self.devices.npus if npu.unit))
+        """Compute units of the devices, each once; () when unknown. Hidden devices count where no other is left."""
+        npus = self.devices.npus or self.devices.hidden
+        return tuple(dict.fromkeys(npu.unit for npu in npus if npu.unit))
 
     @property
     def unit(self) -> str:
@@ -45,15 +52,63 @@ class Environment:
             )
         return tuple(dict.fromkeys(found))
 
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Everything known, each with its source: the toolkit, then driver and devices, then the host."""
+        devices, driver = self.devices, self.devices.host_driver
+        seen = [
+            Fact("driver", devices.driver, devices.sources.get("driver", "")),
+            Fact("driver inner version", driver.inner_version, driver.sources.get("driver", "")),
+            Fact("driver takes firmware", driver.firmware_range, driver.sources.get("driver", "")),
+            Fact(
+                "driver installed below",
+                driver.record.get("Driver_Install_Path_Param", ""),
+                driver.sources.get("driver_record", ""),
+            ),
+            Fact("firmware", driver.firmware, driver.sources.get("firmware", "")),
+            Fact("devices", self._device_names(), devices.sources.get("npus", "")),
+            Fact("compute unit", self.unit, self._unit_source()),
+        ]
+        if devices.visible is not None:
+            seen.append(Fact(VISIBLE, devices.visible or "(empty)", devices.sources.get("visible", "")))
+        seen += [
+            Fact("host architecture", self.host_arch, "uname -m"),
+            Fact("container", self.container, self.container_source),
+            Fact("python", self.python, "the interpreter that runs this"),
+        ]
+        return (*(self.toolkit.facts if self.toolkit else ()), *(fact for fact in seen if fact.value))
+
+    def _device_names(self) -> str:
+        names = [npu.soc or npu.unit or "unknown chip" for npu in self.devices.npus]
+        return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+
+    def _unit_source(self) -> str:
+        npus = self.devices.npus or self.devices.hidden
+        return next((npu.unit_source for npu in npus if npu.unit), "")
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "toolkit": self.toolkit.to_dict() if self.toolkit else None,
             "discovery": self.discovery.to_dict(),
             "devices": self.devices.to_dict(),
+            "facts": [fact.to_dict() for fact in self.facts],
             "unit": self.unit,
             "host_arch": self.host_arch,
+            "container": self.container,
             "python": self.python,
         }
+
+
+def _container(environ: Mapping[str, str], root: Path) -> tuple[str, str]:
+    """(kind, source). Only signs that a runtime leaves on purpose count."""
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes", "environment variable KUBERNETES_SERVICE_HOST"
+    for name, kind in ((".dockerenv", "docker"), ("run/.containerenv", "podman")):
+        if os.path.lexists(root / name):
+            return kind, f"/{name}"
+    if environ.get("container"):
+        return environ["container"], "environment variable container"
+    return "", ""
 
 
 def detect_environment(
@@ -62,9 +117,18 @@ def detect_environment(
     opp: Path | None = None,
     environ: Mapping[str, str] | None = None,
     root: Path = Path("/"),
+    host_arch: str | None = None,
+    thorough: bool = False,
+    timeout: float = NPU_SMI_TIMEOUT,
 ) -> Environment:
-    """Look at this machine. Works where there is nothing; raises UsageError NO_SUCH_OPP only."""
+    """Look at this machine. Works where there is nothing; raises UsageError NO_SUCH_OPP only.
+
+    ``root`` stands for / and ``host_arch`` for this machine's architecture; ``thorough`` asks each card for its board;
+    ``timeout`` (seconds) bounds npu-smi.
+    """
     environ = os.environ if environ is None else environ
-    discovery = discover(cann=cann, opp=opp, environ=environ, root=root)
-    devices = detect_devices(environ, discovery.chosen, root)
-    return Environment(discovery.chosen, discovery, devices, platform.machine(), platform.python_version())
+    host_arch = host_arch or platform.machine()
+    discovery = discover(cann=cann, opp=opp, environ=environ, root=root, host_arch=host_arch)
+    devices = detect_devices(environ, discovery.chosen, root, timeout=timeout, thorough=thorough)
+    container, source = _container(environ, root)
+    return Environment(discovery.chosen, discovery, devices, host_arch, platform.python_version(), container, source)
