@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 880, 520
-LEFT, RIGHT, TOP, BOTTOM = 72, 132, 56, 64
+LEFT, RIGHT, TOP, BOTTOM = 72, 172, 56, 64
+LABEL_GAP = 15.0
 # Light to dark as q rows grow; the roofline is dashed and grey.
 COLOURS = ("#7fb8e6", "#5aa3da", "#3c8dcb", "#2878b8", "#1f65a0", "#195487", "#13436d", "#0d3253")
 
@@ -74,13 +75,30 @@ def _curve(line: Line, x: _Scale, y: _Scale, colour: str, dashed: bool) -> list[
     return parts
 
 
+def apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Positions in the order of ``wanted`` (ascending), at least ``gap`` apart, as close to it as that permits.
+
+    Neighbours that would overlap form a block around the middle of what they want (least squares).
+    """
+    blocks: list[tuple[float, int]] = []  # sum of what the members want, less the gaps before them; members
+    for index, value in enumerate(wanted):
+        total, count = value - index * gap, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
+            before, members = blocks.pop()
+            total, count = total + before, count + members
+        blocks.append((total, count))
+    starts = [total / count for total, count in blocks for _ in range(count)]
+    return [start + index * gap for index, start in enumerate(starts)]
+
+
 def _labels(lines: Sequence[tuple[Line, str]], x: _Scale, y: _Scale) -> list[str]:
-    """A label at the end of each curve, moved apart where curves end close together."""
-    ends = sorted(((y.at(line.points[max(line.points)]), line.label, colour) for line, colour in lines), reverse=True)
-    parts, last = [], math.inf
-    for at, label, colour in ends:
-        last = min(at, last - 15)
-        parts.append(_text(x.end + 8, last + 4, label, extra=f' fill="{colour}" font-weight="600"'))
+    """A label for the end of each curve and a thin line to it; labels keep clear of each other."""
+    ends = sorted((y.at(line.points[max(line.points)]), line.label, colour) for line, colour in lines)
+    parts = []
+    for (end, label, colour), at in zip(ends, apart([end for end, _, _ in ends], LABEL_GAP), strict=True):
+        ends_at = f'x1="{x.end + 5}" y1="{end:.1f}" x2="{x.end + 22}" y2="{at:.1f}"'
+        parts.append(f'<line {ends_at} stroke="{colour}"/>')
+        parts.append(_text(x.end + 26, at + 4, label, extra=' font-weight="600"'))
     return parts
 
 

@@ -64,3 +64,10 @@ def test_the_plot_is_one_file_with_every_curve() -> None:
     labels = {element.text for element in drawing.iter() if element.tag.endswith("text")}
     assert {"q 1", "q 8", "roof", "16384"} <= labels
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_labels_keep_clear_of_each_other_and_close_to_their_curves() -> None:
+    assert plot.apart([0, 40, 80], 15) == [0, 40, 80]
+    assert plot.apart([50, 50, 50], 10) == [40, 50, 60]
+    assert plot.apart([0, 51, 49, 100], 10) == [0, 45, 55, 100]
+    assert plot.apart([], 10) == []
