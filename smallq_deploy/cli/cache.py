@@ -54,6 +54,10 @@ def _readable(size: int) -> str:
     return f"{size} B"
 
 
+def _packages(entries: tuple[CacheEntry, ...]) -> str:
+    return f"{len(entries)} package{'' if len(entries) == 1 else 's'}"
+
+
 def _table(entries: tuple[CacheEntry, ...]) -> list[Block]:
     rows = [
         (
@@ -91,7 +95,7 @@ def info(call: Call, check: bool) -> Answer:
     damaged = [entry for entry in entries if entry.damage]
     for entry in damaged:
         call.events.warning(f"{entry.folder} is damaged ({entry.damage}); `smallq-deploy cache prune` removes it")
-    text = f"{len(entries)} packages, {_readable(total)} of {_readable(found.limit)}, in {found.root}"
+    text = f"{_packages(entries)}, {_readable(total)} of {_readable(found.limit)}, in {found.root}"
     return Answer(_data(found.root, entries, limit=found.limit), [Line(text), *_table(entries)])
 
 
@@ -110,7 +114,7 @@ def prune(call: Call, max_size: str) -> Answer:
     gone = found.prune(limit)
     left = sum(entry.size for entry in found.entries())
     freed = sum(entry.size for entry in gone)
-    text = f"removed {len(gone)} packages ({_readable(freed)}); {_readable(left)} stay in {found.root}"
+    text = f"removed {_packages(gone)} ({_readable(freed)}); {_readable(left)} stay in {found.root}"
     return Answer(_data(found.root, gone, left=left), [Line(text), *_table(gone)])
 
 
