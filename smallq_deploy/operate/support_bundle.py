@@ -81,7 +81,7 @@ class Written:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UsageError SUPPORT_FILE_EXISTS for a name that is taken, also by a dangling link, and NO_SUPPORT_DIRECTORY."""
+    """Raise UsageError SUPPORT_FILE_EXISTS for a name that is taken (also by a dangling link), NO_SUPPORT_DIRECTORY."""
     if os.path.lexists(path):
         raise UsageError("SUPPORT_FILE_EXISTS", f"{path} exists already", hint="name a file that does not exist")
     if not os.path.isdir(path.parent):
@@ -161,8 +161,8 @@ def write_bundle(
     """Write the bundle to the new file ``path`` (mode 600).
 
     ``report`` is doctor's data, ``environ`` the environment it examined. With ``anonymous`` host and user names, the
-    home directory and network addresses are replaced too. Raises UsageError SUPPORT_FILE_EXISTS, NO_SUPPORT_DIRECTORY, and the
-    typed form of an OSError.
+    home directory and network addresses are replaced too. Raises UsageError SUPPORT_FILE_EXISTS, NO_SUPPORT_DIRECTORY,
+    and the typed form of an OSError.
     """
     refuse_existing(path)
     events = events or Events()
@@ -318,7 +318,8 @@ def _write(path: Path, members: Mapping[str, bytes]) -> int:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise UsageError("SUPPORT_FILE_EXISTS", f"{path} exists already", hint="name a file that does not exist") from None
+        hint = "name a file that does not exist"
+        raise UsageError("SUPPORT_FILE_EXISTS", f"{path} exists already", hint=hint) from None
     except OSError as error:
         raise access_error(error, f"write {path}") from error
     try:
