@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from smallq_deploy.machine.environment import Environment
     from smallq_deploy.machine.toolkit import Discovery, Toolkit
     from smallq_deploy.package.releases import Release
+    from smallq_deploy.package.selection import Selection
     from smallq_deploy.store.paths import Store
 
 DEFAULT_VENDOR = "customize"
@@ -25,6 +26,8 @@ class Session:
     def __init__(self, call: Call, *, mutating: bool) -> None:
         self.call = call
         self.mutating = mutating
+        self.soc = ""  # --soc of the command, where it has one
+        self.allow: dict[str, bool] = {}  # members of package.compat.Policy
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -64,10 +67,32 @@ class Session:
 
     @cached_property
     def release(self) -> Release:
-        """The operator release: --release, or the one that comes with the tool."""
+        """The operator release: --release, or the newest that fits this machine.
+
+        Where none fits it is the newest of all: the plan then says what speaks against it.
+        """
         from smallq_deploy.package.releases import default_release, load_release
 
-        return load_release(self.call.release) if self.call.release is not None else default_release()
+        if self.call.release is not None:
+            return load_release(self.call.release)
+        return (self.selection.chosen if self.selection is not None else None) or default_release()
+
+    @cached_property
+    def selection(self) -> Selection | None:
+        """How the release was chosen; None where there was no choice."""
+        from smallq_deploy.machine.devices import unit_of
+        from smallq_deploy.package.compat import Policy, Target
+        from smallq_deploy.package.selection import find_releases, select_release
+
+        if self.call.release is not None:
+            return None
+        candidates = find_releases()
+        for item in candidates.unreadable:
+            self.call.events.warning(f"{item.source} is not used: {'; '.join(item.reasons)}")
+        if len(candidates.releases) < 2:
+            return None
+        unit = (unit_of(self.soc, self.toolkit) or self.soc.lower()) if self.soc else ""
+        return select_release(Target.of(self.environment, unit), candidates, Policy(**self.allow))
 
     @property
     def vendor(self) -> str:

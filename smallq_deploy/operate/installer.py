@@ -68,7 +68,8 @@ def install(plan: Plan, *, smoke: Smoke, events: Events | None = None, method: s
     if options.dry_run or plan.decision == "nothing":
         return InstallReport(plan.decision, plan)
     with session(store, wait_seconds=options.wait_seconds, events=events) as recovered:
-        plan = make_plan(plan.environment, plan.release, store, plan.run, options)
+        again = make_plan(plan.environment, plan.release, store, plan.run, options)
+        plan = replace(again, passed_over=plan.passed_over)
         raise_problems(plan.problems)
         for warning in plan.warnings:
             events.warning(warning)

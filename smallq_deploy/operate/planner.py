@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smallq_deploy.package.compat import Verdict
     from smallq_deploy.package.releases import Release
     from smallq_deploy.package.runfile import RunFile
+    from smallq_deploy.package.selection import Rejection
     from smallq_deploy.store.paths import Store
 
 
@@ -73,6 +74,7 @@ class Plan:
     run: RunFile
     options: InstallOptions
     facts: Facts | None = field(default=None, repr=False)
+    passed_over: tuple[Rejection, ...] = ()  # other releases, and why they were not taken
 
     @property
     def only_needs_recovery(self) -> bool:
@@ -103,6 +105,7 @@ class Plan:
             "target": str(self.store.live),
             "live": live,
             "release": {"name": self.release.name, "version": self.release.version},
+            "passed_over": [item.to_dict() for item in self.passed_over],
             "package": {
                 "path": str(self.run.path),
                 "sha256": self.run.file_sha256,
