@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from smallq_deploy.cli.smoke import device_option, smoke_call, timeout_option
 if TYPE_CHECKING:
     from smallq_deploy.operate.installer import InstallReport
     from smallq_deploy.operate.planner import Plan
+    from smallq_deploy.package.compat import Tested
     from smallq_deploy.package.runfile import RunFile
 
 _OPTIONS = (
@@ -80,6 +81,8 @@ class _Request:
             wait_seconds=session.call.wait,
         )
         plan = make_plan(session.environment, session.release, session.store, run, options)
+        if session.selection is not None:
+            plan = replace(plan, passed_over=session.selection.rejected)
         for warning in plan.warnings:
             session.call.events.warning(warning)
         return plan
@@ -117,6 +120,7 @@ def _request(call: Call, values: dict[str, Any], *, mutating: bool) -> _Request:
     bundle = use_bundle(call, values)
     package, recipes, soc, device = (values.pop(name) for name in ("package", "recipes", "soc", "device"))
     session = Session(call, mutating=mutating)
+    session.soc, session.allow = soc or "", {key: values[key] for key in ("allow_prerelease", "allow_untested")}
     return _Request(session, package, recipes, soc, device, {**values, "priority_first": priority_first}, bundle)
 
 
@@ -139,13 +143,27 @@ def plan_blocks(plan: Plan) -> list[Block]:
                 ("built for", f"{', '.join(plan.run.units)}, {plan.run.arch}"),
                 ("target", str(plan.store.live)),
                 ("space", f"{plan.space_needed / (1 << 20):.1f} MiB" if plan.space_needed else ""),
+                ("tested", tested_text(plan.verdict.evidence)),
                 ("recorded", ", ".join(name.replace("_", "-") for name in plan.options.recorded)),
             ]
         ),
     ]
+    if plan.passed_over:
+        points = [f"{item.name}: {reason}" for item in plan.passed_over for reason in item.reasons]
+        blocks.append(Bullets("other releases:", points))
     if plan.steps:
         blocks.append(Bullets("steps:", plan.steps))
     return blocks
+
+
+def tested_text(evidence: Tested | None) -> str:
+    """The best test of the release on such a machine, in one line; '' for none."""
+    from smallq_deploy.package.compat import EVIDENCE
+
+    if evidence is None:
+        return ""
+    chips = ", ".join((*evidence.units, *evidence.arches))
+    return f"CANN {evidence.cann}, {chips}: {EVIDENCE[evidence.evidence]}"
 
 
 def _refusal(plan: Plan) -> SmallqError | None:
