@@ -61,6 +61,7 @@ __all__ = ["BuildResult", "build", "find_built"]
 
 BUILD_TIMEOUT = 3600.0  # seconds
 _TAIL = 25  # lines of the log in an error
+_CAUSE = r"\b(error|Error|ERROR)\b|cannot find -l|can't open file"
 # What the log says -> what to do about it.
 _SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"bisheng compilation tool not found", "the toolkit has no kernel compiler: install the full CANN toolkit"),
@@ -288,7 +289,11 @@ def _run_build(prepared: Prepared, request: BuildRequest, log: Path, events: Eve
             merge_stderr=True,
         )
     if not done.ok:
-        lines = [line for line in done.stdout.splitlines() if re.search(r"\b(error|Error|ERROR)\b", line)]
+        lines = [
+            line
+            for line in done.stdout.splitlines()
+            if re.search(r"\b(error|Error|ERROR)\b|cannot find -l|can't open file", line)
+        ]
         first = f": {lines[0].strip()}" if lines else ""
         raise _failure("BUILD_FAILED", f"build.sh {done.describe()}{first}", log, command=done.command_line)
     return done
@@ -358,7 +363,10 @@ def _prove(package: Path, request: BuildRequest, *, place: Path, log: Path) -> R
     if unproven:
         raise refuse("BAD_KERNEL", "; ".join(unproven[:3]))
     nnopbase = toolkit.home / "lib64" / "libnnopbase.so"
-    unresolved = unresolved_functions(tree / API_LIBRARY, nnopbase) if nnopbase.is_file() else ()
+    try:
+        unresolved = unresolved_functions(tree / API_LIBRARY, nnopbase) if nnopbase.is_file() else ()
+    except PackageError as error:
+        raise refuse(error.code, error.message, "install the toolkit again: its own library is damaged") from error
     if unresolved:
         what = f"{API_LIBRARY} calls functions that {nnopbase} does not have: {', '.join(unresolved[:3])}"
         raise refuse("UNRESOLVED_SYMBOL", what, "build with the toolkit that will run it: parts of several are mixed")

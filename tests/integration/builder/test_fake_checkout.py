@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from smallq_deploy.operate.buildroutes import build_command
 from smallq_deploy.operate.buildspace import job_count
 from smallq_deploy.operate.built import content_digest, data_home
 from smallq_deploy.package.releases import Release, default_release
-from tests.support.packages import make_run
+from tests.support.packages import OPERATOR, Files, make_run, pack, package_members, vendor_files, write_run
 from tests.support.toolkits import make_new, write
 
 ARCH = os.uname().machine
@@ -74,7 +75,8 @@ def run_build(environment: Environment, release: Release, recipes: Path, sources
     def go(script: str, **options: object) -> BuildResult:
         write(recipes / "ops/ascendc/build.sh", "set -e\n" + script)
         settings: dict[str, object] = {"recipes": recipes, "unit": UNIT, "sources": sources, **options}
-        return build(environment, release, **settings)  # type: ignore[arg-type]
+        made_for = settings.pop("release", release)
+        return build(environment, made_for, **settings)  # type: ignore[arg-type]
 
     return go
 
@@ -113,6 +115,13 @@ def test_a_good_build(run_build: Build, recipes: Path, sources: Path, cache: Pat
     assert provenance["arch"] == ARCH
     assert provenance["package"]["sha256"] == sha256_file(package)
     assert provenance["command"][:6] == ["bash", "build.sh", "-n", "smallq_flash_attention", "-c", UNIT]
+
+
+@pytest.mark.parametrize("version", ["", "none", "8.5.t4.0"], ids=["check off", "no version", "a version"])
+def test_all_forms_of_the_package_name(run_build: Build, tmp_path: Path, version: str) -> None:
+    name = f"CANN-custom_ops-{version}-linux.{ARCH}.run"
+    result = run_build(f"mkdir -p output\ncp {make_run(tmp_path / 'good.run')} output/{name}\n")
+    assert result.package.name == name
 
 
 def test_what_build_sh_sees(run_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +222,8 @@ def test_failing_build(run_build: Build, cache: Path) -> None:
         ("ModuleNotFoundError: No module named 'decorator'", "pip install decorator"),
         ("c++: fatal error: Killed signal terminated program cc1plus", "OPS_CPU_NUMBER=1"),
         ("cp: No space left on device", "XDG_CACHE_HOME"),
+        ("/usr/bin/ld: cannot find -lopapi: No such file or directory", "ops package"),
+        ("set_env.sh: line 3: PYTHONPATH: unbound variable", "PYTHONPATH is not set"),
     ],
 )
 def test_known_symptoms_give_the_hint(run_build: Build, line: str, advice: str) -> None:
@@ -280,6 +291,193 @@ def test_unit_of_another_release(run_build: Build) -> None:
     error = fails(run_build, "", unit="ascend310p")
     assert isinstance(error, IncompatibleError)
     assert error.code == "UNIT_NOT_SUPPORTED"
+
+
+LISTED = """function(op_add_subdirectory OP_LIST)
+    file(GLOB OP_HOST_CMAKE_FILES
+        "${CMAKE_CURRENT_SOURCE_DIR}/src/first_op/CMakeLists.txt"
+        "${CMAKE_CURRENT_SOURCE_DIR}/src/second_op/CMakeLists.txt"
+        "${CMAKE_CURRENT_SOURCE_DIR}/src/**/**/**/CMakeLists.txt"
+    )
+endfunction()
+"""
+ENTRY = '"${CMAKE_CURRENT_SOURCE_DIR}/src/smallq_flash_attention/CMakeLists.txt"'
+EVERY = LISTED.replace("src/first_op/", "src/*/").replace("second_op", "utils")
+
+
+@pytest.mark.parametrize(
+    ("listing", "changed"),
+    [(LISTED, True), (LISTED.replace("first_op", "smallq_flash_attention"), False), (EVERY, False)],
+    ids=["one by one", "ours among them", "every directory"],
+)
+def test_operator_list_of_older_checkouts(
+    run_build: Build, recipes: Path, tmp_path: Path, listing: str, changed: bool
+) -> None:
+    listed = write(recipes / "ops/ascendc/cmake/func.cmake", listing)
+    seen = tmp_path / "seen"
+    result = run_build(f"cp cmake/func.cmake {seen}\n" + put(make_run(tmp_path / "good.run")))
+    assert listed.read_text() == listing, "the user's checkout was changed"
+    assert result.provenance["changes"] == (
+        ["cmake/func.cmake: smallq_flash_attention added to the operator list"] if changed else []
+    )
+    lines = seen.read_text().splitlines()
+    assert [line.strip() for line in lines].count(ENTRY) == (0 if listing == EVERY else 1)
+    assert [line for line in lines if line.strip() != ENTRY] == [
+        line for line in listing.splitlines() if line.strip() != ENTRY
+    ]
+
+
+def test_first_pass_follows_the_number_of_jobs(
+    run_build: Build, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPS_CPU_NUMBER", "3")
+    write(recipes / "ops/ascendc/cmake/scripts/prepare.sh", 'JOB_NUM="-j64"\necho "jobs $JOB_NUM"\n')
+    result = run_build("bash cmake/scripts/prepare.sh\n" + put(make_run(tmp_path / "good.run")))
+    assert "jobs -j3" in result.log.read_text()
+
+
+def test_nothing_of_the_callers_shell_gets_in(
+    run_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exported `set -u`, a start-up file, make and CMake settings: each has broken somebody's build."""
+    startup = write(tmp_path / "startup", "echo started; exit 9\n")
+    for name, value in {
+        "SHELLOPTS": "nounset",
+        "BASH_ENV": str(startup),
+        "MAKEFLAGS": "-n",
+        "CMAKE_GENERATOR": "Ninja",
+        "CMAKE_CXX_COMPILER_LAUNCHER": "ccache",
+        "TAR_OPTIONS": "--no-such-option",
+    }.items():
+        monkeypatch.setenv(name, value)
+    script = 'echo "unset: $no_such_variable"\nenv\n'
+    result = run_build(script + put(make_run(tmp_path / "good.run")))
+    lines = result.log.read_text().splitlines()
+    assert lines[0] == "unset: "
+    assert "CCACHE_DISABLE=1" in lines
+    assert not [
+        line for line in lines if line.startswith(("MAKE", "CMAKE_GEN", "CMAKE_CXX", "TAR_", "BASH_ENV", "SHELLOPTS"))
+    ]
+
+
+def test_compiler_cache_is_off(run_build: Build, tmp_path: Path) -> None:
+    result = run_build('echo "$*"  # --ccache\n' + put(make_run(tmp_path / "good.run")))
+    assert result.log.read_text().splitlines()[0].endswith("--ccache off")
+
+
+def test_output_that_is_a_link(run_build: Build, recipes: Path, tmp_path: Path) -> None:
+    """Neither emptied nor written to: the link is not followed."""
+    shutil.rmtree(recipes / "ops/ascendc/output")
+    other = tmp_path / "other"
+    write(other / "CANN-custom_ops-mine-linux.x.run", "mine")
+    (recipes / "ops/ascendc/output").symlink_to(other)
+    run_build(put(make_run(tmp_path / "good.run")))
+    assert [path.name for path in other.iterdir()] == ["CANN-custom_ops-mine-linux.x.run"]
+
+
+def two_types(files: Files, kernels: int) -> Files:
+    """The operator for float16 and bfloat16, with this number of kernel objects."""
+    (info,) = [name for name in files if name.endswith("ops-info.json")]
+    files[info] = json.dumps(
+        {OPERATOR: {"input0": {"dtype": "float16,bfloat16"}, **json.loads(files[info])[OPERATOR]}}
+    ).encode()
+    (kernel,) = [name for name in files if name.endswith(".o")]
+    for number in range(1, kernels):
+        files[kernel.replace(".o", f"{number}.o")] = files[kernel]
+        files[kernel.replace(".o", f"{number}.json")] = files[kernel.replace(".o", ".json")]
+    return files
+
+
+@pytest.mark.parametrize(("kernels", "code"), [(1, "BAD_KERNEL"), (2, "")])
+def test_kernel_of_one_data_type_failed_silently(run_build: Build, tmp_path: Path, kernels: int, code: str) -> None:
+    package = write_run(tmp_path / "p.run", pack(package_members({"customize": two_types(vendor_files(), kernels)})))
+    if not code:
+        assert run_build(put(package)).run.ops == (OPERATOR,)
+        return
+    error = fails(run_build, put(package))
+    assert error.code == code
+    assert "1 of 2 data type combinations" in error.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[ERROR] op SmallqFlashAttention: not any obj compile success",
+        "[ERROR] [ascend910b] smallq_flash_attention.json not generated!",
+    ],
+)
+def test_log_that_tells_of_a_failed_kernel(run_build: Build, tmp_path: Path, line: str) -> None:
+    error = fails(run_build, f'echo "{line}"\n' + put(make_run(tmp_path / "good.run")))
+    assert error.code == "BAD_KERNEL"
+    assert line in error.message
+
+
+def test_several_chips(run_build: Build, release: Release, environment: Environment, tmp_path: Path) -> None:
+    both = replace(release, units=(UNIT, "ascend910_93"))
+    files = vendor_files()
+    one = write_run(tmp_path / "one.run", pack(package_members({"customize": files})))
+    files |= vendor_files(unit="ascend910_93")
+    two = write_run(tmp_path / "two.run", pack(package_members({"customize": files})))
+    error = fails(run_build, put(one), unit=both.units, release=both)
+    assert error.code == "WRONG_UNIT"
+    assert "nothing for ascend910_93" in error.message
+    sources = tmp_path / "smallq_flash_attention"
+    result = run_build('echo "$*"\n' + put(two), unit=both.units, release=both)
+    assert f"-c {UNIT};ascend910_93" in result.log.read_text()
+    for unit in both.units:
+        assert find_built(environment, both, unit, sources=sources) == result.package
+    assert find_built(environment, both, "ascend310p", sources=sources) is None
+
+
+MEMORY = "MemTotal: 99999999 kB\nMemAvailable:   {} kB\n"
+MANY = 1 << 30  # kB
+JOBS = [
+    ({"proc/meminfo": MEMORY.format(MANY)}, None, 64),
+    ({"proc/meminfo": MEMORY.format(5 << 20)}, None, 2),
+    ({"proc/meminfo": MEMORY.format(1 << 20)}, None, 1),
+    ({"proc/meminfo": MEMORY.format(MANY), "sys/fs/cgroup/memory.max": "max\n"}, None, 64),
+    ({"proc/meminfo": MEMORY.format(MANY), "sys/fs/cgroup/memory.max": f"{9 << 30}\n"}, None, 4),
+    (
+        {
+            "proc/meminfo": MEMORY.format(MANY),
+            "proc/self/cgroup": "0::/user.slice/build.service\n",
+            "sys/fs/cgroup/user.slice/memory.max": f"{6 << 30}\n",
+            "sys/fs/cgroup/user.slice/build.service/memory.max": f"{12 << 30}\n",
+        },
+        None,
+        3,
+    ),
+    (
+        {
+            "proc/meminfo": MEMORY.format(MANY),
+            "proc/self/cgroup": "3:cpu,cpuacct:/x\n2:memory:/docker/1\n",
+            "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": f"{4 << 30}\n",
+        },
+        None,
+        2,
+    ),
+    ({"proc/meminfo": MEMORY.format(MANY), "sys/fs/cgroup/cpu.max": "350000 100000\n"}, None, 3),
+    ({"proc/meminfo": MEMORY.format(1 << 20)}, "12", 12),
+    ({}, None, 64),
+]
+
+
+@pytest.mark.parametrize(("files", "asked", "count"), JOBS)
+def test_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], asked: str | None, count: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    assert job_count(tmp_path, asked).count == count
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "all", "4 8"])
+def test_number_of_jobs_that_is_none(run_build: Build, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setenv("OPS_CPU_NUMBER", asked)
+    error = fails(run_build, "")
+    assert error.code == "BAD_VALUE"
+    assert "OPS_CPU_NUMBER" in error.message
 
 
 def test_missing_tools(
