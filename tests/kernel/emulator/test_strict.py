@@ -222,6 +222,17 @@ def test_syncall_needs_all_blocks_resident(kernel: LoadKernel) -> None:
     assert run(kernel("broken"), "FreedTwice", broken=False, block_dim=100, cores=4)[0].status == SIM_OK
 
 
+def test_syncall_needs_the_mixed_launch(kernel: LoadKernel) -> None:
+    subject = kernel("types")
+    for key, named in ((1, "at file scope"), (3, "in the entry")):
+        result = subject.run([], tiling_key=key, block_dim=3, strict=False)
+        assert (result.status, result.codes) == (SIM_HANG, ["SYNC_KERNEL_TYPE"]), named
+        assert f"tiling key {key} is KERNEL_TYPE_AIV_ONLY" in result.message
+        assert "on core 0 (and 2 more)" in result.message and "[types_" in result.message
+    assert subject.run([], tiling_key=2, block_dim=3).status == SIM_OK
+    assert subject.run([], tiling_key=4, block_dim=3).status == SIM_OK  # nothing declared: the compiler chooses
+
+
 def test_exception_in_a_kernel_is_a_finding(kernel: LoadKernel) -> None:
     result, _ = run(kernel("broken"), "ThrowsOnBlockOne", broken=True, block_dim=3)
     assert (result.status, result.codes) == (SIM_FINDING, ["KERNEL_EXCEPTION"])

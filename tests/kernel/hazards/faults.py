@@ -58,6 +58,7 @@ STORE = "StoreRows::Run(oGm_[item.row * tiling_->hdV], stored, item.rows, tiling
 SCORE = "Score(q, k, KeysOf(first + b), b * shape_.columns);"
 PREPARE = "const auto operand = QkScores<T>::Prepare(ub_, q, item.rows * tiling_->hdKPad);"
 SPACE = "\n            "
+MIXED = "KERNEL_TYPE_MIX_AIV_1_0"
 Q_BARE = (("impl.h", "qQue_.EnQue(qLoad);", ""),
           ("impl.h", "LocalTensor<T> q = qQue_.template DeQue<T>();", "LocalTensor<T> q = qLoad;"))  # fmt: skip
 
@@ -93,6 +94,11 @@ FAULTS = (
           (("cpp", "    AscendC::SyncAll();",
             "    if (AscendC::GetBlockIdx() != 3) AscendC::SyncAll(); else AscendC::PipeBarrier<PIPE_ALL>();"),),
           ("SYNC_DEADLOCK", "CROSS_CORE_READ_WRITE"), LONG, 2, SPLIT),
+    Fault("-", "SyncAll without the mixed launch it needs", (("cpp", f"KERNEL_TASK_TYPE(2, {MIXED});\n", ""),),
+          ("SYNC_KERNEL_TYPE",), LONG, 2, SPLIT),
+    Fault("-", "no kernel type at all: the compiler chooses the mixed launch",
+          (("cpp", "KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);\n", ""),
+           ("cpp", f"KERNEL_TASK_TYPE(2, {MIXED});\n", "")), LEGAL, LONG, 2, SPLIT),
     Fault("11", "largeD: steps not ordered by a flag, one chunk of output",
           (("large.h", WAIT, ""), ("large.h", SET, "")), ("MISSING_SYNC_MTE3_MTE2",), STEPS, 3, LARGE),
     Fault("11", "largeD: no flag, two chunks: the output queue orders it",
@@ -119,7 +125,7 @@ FAULTS = (
            ("impl.h", "LocalTensor<T> k = kQue_.template DeQue<T>();", "LocalTensor<T> k = held_[used_++ % 2];"),
            ("impl.h", "uint32_t pitch) const {", "uint32_t pitch) {"),
            ("impl.h", "    uint32_t keys_ = 0;",
-            "    LocalTensor<T> held_[2];\n    uint32_t begun_ = 0;\n    uint32_t used_ = 0;\n    uint32_t keys_ = 0;")),
+            "    LocalTensor<T> held_[2];\n    uint32_t begun_ = 0, used_ = 0;\n    uint32_t keys_ = 0;")),
           ("MISSING_SYNC_MTE2_V",)),
     Fault("14", "q not passed through its queue, one item: K's copies come later on the same pipe", Q_BARE, LEGAL),
     Fault("14", "q not passed through its queue, a second item: its first K blocks were loaded before",

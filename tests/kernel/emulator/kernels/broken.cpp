@@ -678,7 +678,7 @@ constexpr struct {
 };
 
 extern "C" __global__ __aicore__ void broken(GM_ADDR in, GM_ADDR out, GM_ADDR workspace, GM_ADDR tiling) {
-    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
+    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_MIX_AIV_1_0);
     Request request;
     SimCopyTiling(&request, tiling, sizeof(request));
     World w;

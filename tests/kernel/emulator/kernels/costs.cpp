@@ -52,7 +52,7 @@ __aicore__ void Stream(const GlobalTensor<half>& in, const Amount& amount) {
 }
 
 extern "C" __global__ __aicore__ void costs(GM_ADDR in, GM_ADDR workspace, GM_ADDR tiling) {
-    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
+    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_MIX_AIV_1_0);
     (void)workspace;
     Amount amount;
     SimCopyTiling(&amount, tiling, sizeof(amount));

@@ -5,6 +5,7 @@
 #define SMALLQ_EMU_KERNEL_OPERATOR_H_
 
 #include "emu/platform.h"
+#include "emu/kernel_type.h"
 #include "emu/half.h"
 #include "emu/params.h"
 #include "emu/core.h"

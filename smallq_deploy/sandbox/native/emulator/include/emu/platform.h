@@ -19,11 +19,6 @@
 #endif
 #define GM_ADDR __gm__ uint8_t*
 
-// The kernel type is read by the kernel compiler from the text; here both macros only have to be legal at file scope
-// and as a statement.
-#define KERNEL_TASK_TYPE(key, value) static_assert(sizeof(key) > 0 && sizeof(#value) > 1, "kernel type")
-#define KERNEL_TASK_TYPE_DEFAULT(value) static_assert(sizeof(#value) > 1, "kernel type")
-
 enum KernelMetaType : uint8_t {
     KERNEL_TYPE_AIV_ONLY,
     KERNEL_TYPE_AIC_ONLY,

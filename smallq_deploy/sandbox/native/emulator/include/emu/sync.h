@@ -5,6 +5,7 @@
 #define SMALLQ_EMU_SYNC_H_
 
 #include "core.h"
+#include "kernel_type.h"
 #include "lanes.h"
 #include "platform.h"
 
@@ -13,6 +14,17 @@ namespace emu {
 inline void Flag(SyncKind kind, AscendC::HardEvent event, int32_t id, Where at) {
     const char* api = kind == SyncKind::kSet ? "SetFlag" : "WaitFlag";
     Here().Tell(SyncEvent{api, kind, event, id, PIPE_ALL, at});
+}
+
+// The launcher gives the counters that cores meet at to mixed launches only.
+inline void NeedMixedLaunch(const char* api, Where at) {
+    const Core& core = Here();
+    const uint64_t key = core.Launch().tilingKey;
+    if (kernelTypes.Of(key) == "KERNEL_TYPE_AIV_ONLY") {
+        Raise(SIM_HANG, "SYNC_KERNEL_TYPE", api, core.Block(), at,
+              "waits for ever: tiling key %llu is KERNEL_TYPE_AIV_ONLY, it needs KERNEL_TYPE_MIX_AIV_1_0",
+              static_cast<unsigned long long>(key));
+    }
 }
 
 // Lowest id of the pair that nobody holds; event ids are a resource of 8 a pair (kernel_tpipe.h).
@@ -63,6 +75,7 @@ void PipeBarrier(emu::Where at = emu::Where::Here()) {
 
 template <bool isAIVOnly = true>
 void SyncAll(emu::Where at = emu::Where::Here()) {
+    emu::NeedMixedLaunch("SyncAll", at);
     emu::Core& core = emu::Here();
     core.Tell(emu::SyncEvent{"SyncAll", emu::SyncKind::kSyncAll, HardEvent::MAX, 0, PIPE_ALL, at});
     core.Context().SyncAll(core, at);
