@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from typing import Callable, NoReturn
 
 MINIMUM = (3, 10)
@@ -46,7 +47,8 @@ def read_sums(archive: zipfile.ZipFile) -> "tuple[dict[str, str], str]":
 
 def cache_base() -> "str | None":
     """A directory only we can have written in, else None."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    home = os.path.expanduser("~")
+    base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if os.path.isdir(home) else "")
     if not os.path.isabs(base):
         return None
     base = os.path.join(base, "smallq-deploy")
@@ -184,7 +186,7 @@ def main() -> None:
             if sys.version_info[:2] < MINIMUM:
                 restart(bundle, archive, sums)
             folder = unpack_tool(archive, sums, key)
-    except (ValueError, KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError) as error:
         damaged(bundle, error)
     except OSError as error:
         stop(14, "cannot unpack the tool: {}".format(error), "set XDG_CACHE_HOME to a directory of yours with space")
