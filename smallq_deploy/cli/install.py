@@ -15,6 +15,7 @@ from smallq_deploy.cli.bundle import BundleSource, use_bundle
 from smallq_deploy.cli.options import PATH, Call, command, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, plain_lines
 from smallq_deploy.cli.session import Session
+from smallq_deploy.cli.signing import Signing, require_option, signers_option
 from smallq_deploy.cli.smoke import device_option, smoke_call, timeout_option
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ _OPTIONS = (
     option("--allow-prerelease", is_flag=True, help="Take a pre-release of CANN as the release it leads to."),
     option("--allow-untested", is_flag=True, help="Lift refusals of what was never tested; the generation records it."),
     option("--allow-shadowed", is_flag=True, help="Install although another vendor's same operator comes first."),
+    option("--allow-downgrade", is_flag=True, help="Install although a newer release is live."),
+    require_option,
+    signers_option,
     option("--drop-foreign", is_flag=True, help="Let operators go that the new package does not have."),
     option("--priority", type=click.Choice(["keep", "first"]), default="keep", help="Place in config.ini."),
     option("--no-smoke", is_flag=True, help="Install without the smoke test; the generation is unproven."),
@@ -62,7 +66,8 @@ class _Request:
     soc: str | None
     device: str
     flags: dict[str, bool]
-    bundle: BundleSource | None = None
+    bundle: BundleSource | None
+    signing: Signing
 
     def make_plan(self, *, may_build: bool) -> Plan:
         from smallq_deploy.machine.devices import require_device
@@ -90,21 +95,21 @@ class _Request:
     def _run_file(self, may_build: bool) -> RunFile:
         """PACKAGE, else the one built here, else (only ``may_build``) a fresh build."""
         from smallq_deploy.operate.builder import find_built
-        from smallq_deploy.package.runfile import read_run
 
         session = self.session
         assert session.environment is not None
         if self.package is not None:
-            return read_run(self.package)
+            return self.signing.read_run(session.call, self.package)
         unit = chosen_unit(session, self.soc)
         if self.bundle is not None:
             return self.bundle.run_file(session, unit, allow_untested=self.flags["allow_untested"])
         built = find_built(session.environment, session.release, unit, vendor=session.vendor)
         if built is not None:
             session.call.events.note(f"package built here: {built}")
-            return read_run(built)
+            return self.signing.read_run(session.call, built)
         if self.recipes is not None and may_build:
-            return run_build(session, recipes=self.recipes, unit=unit, output=None).run
+            made = run_build(session, recipes=self.recipes, unit=unit, output=None)
+            return self.signing.read_run(session.call, made.package) if self.signing.required else made.run
         hint = "smallq-deploy build --recipes DIR makes one; or name a package"
         if self.recipes is not None:
             hint = f"smallq-deploy build --recipes {self.recipes} makes one (`install` would do that by itself)"
@@ -117,11 +122,19 @@ class _Request:
 
 def _request(call: Call, values: dict[str, Any], *, mutating: bool) -> _Request:
     priority_first = values.pop("priority") == "first"
+    signing = Signing(values.pop("allowed_signers"), values.pop("require_signature"))
+    named = values["bundle"]
+    if named is not None:
+        signing.check(call, named)  # before anything in it is read
     bundle = use_bundle(call, values)
+    if bundle is not None and named is None:
+        signing.check(call, bundle.path)  # the one that runs already
     package, recipes, soc, device = (values.pop(name) for name in ("package", "recipes", "soc", "device"))
     session = Session(call, mutating=mutating)
     session.soc, session.allow = soc or "", {key: values[key] for key in ("allow_prerelease", "allow_untested")}
-    return _Request(session, package, recipes, soc, device, {**values, "priority_first": priority_first}, bundle)
+    return _Request(
+        session, package, recipes, soc, device, {**values, "priority_first": priority_first}, bundle, signing
+    )
 
 
 def plan_blocks(plan: Plan) -> list[Block]:

@@ -93,7 +93,8 @@ def check_signature(
     return _verify(path, name, chosen, signers)
 
 
-def _verify(path: Path, title: str, signature: Path, signers: Path) -> Checked:
+def check_form(signature: Path, title: str) -> None:
+    """Is this file a signature at all? ``title`` is what it is to sign. Raises PackageError."""
     try:
         with open(signature, "rb") as stream:
             text = stream.read(MAX_SIGNATURE + 1)
@@ -103,6 +104,10 @@ def _verify(path: Path, title: str, signature: Path, signers: Path) -> Checked:
         raise access_error(error, f"read the signature {signature}") from error
     if len(text) > MAX_SIGNATURE or not text.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise _bad(title, signature, "it is no signature of ssh-keygen -Y sign")
+
+
+def _verify(path: Path, title: str, signature: Path, signers: Path) -> Checked:
+    check_form(signature, title)
     found = _ssh_keygen("find-principals", "-f", str(signers), "-s", str(signature))
     names = [line for line in found.stdout.splitlines() if line]
     if not found.ok or not names:
