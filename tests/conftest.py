@@ -103,7 +103,8 @@ def operator_package(simulated_toolkit: Path, shared_directory: Path) -> Path:
             home.mkdir()
             recipes = simulated_toolkit / "cann-recipes-infer"
             run_command(
-                *("build", "--cann", str(simulated_toolkit), "--recipes", str(recipes), "-o", str(target), "--json"),
+                *("build", "--rebuild", "--cann", str(simulated_toolkit), "--recipes", str(recipes)),
+                *("-o", str(target), "--json"),
                 env={"HOME": str(home), "XDG_DATA_HOME": str(home / "data")},
             )
     (package,) = target.glob("*.run")

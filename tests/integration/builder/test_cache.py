@@ -24,9 +24,11 @@ from smallq_deploy.operate.buildcache import BuildCache
 from smallq_deploy.operate.builder import BuildResult, build
 from smallq_deploy.operate.built import data_home, package_key
 from smallq_deploy.package.releases import Release, default_release
+from smallq_deploy.package.vendortree import API_LIBRARY
 from tests.cli.support import Ran, checked, smallq
 from tests.conftest import CHECKOUT
-from tests.support.packages import make_run
+from tests.support.packages import OPERATOR as OPERATOR_TYPE
+from tests.support.packages import make_run, pack, package_members, vendor_files, write_run
 from tests.support.toolkits import make_new, write
 
 ARCH = os.uname().machine
@@ -440,3 +442,66 @@ def test_the_version_of_the_toolkit_counts(project: Project) -> None:
     discovery = replace(environment.discovery, chosen=other)
     result = project.build(environment=replace(environment, toolkit=other, discovery=discovery))
     assert (result.cached, project.runs) == (False, 2)
+
+
+def git(place: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "-c", "init.defaultBranch=main")
+    done = subprocess.run(["git", "-C", place, *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_provenance_names_commit_and_dirt(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.base.parent))
+    assert project.build().provenance["source_git"] is None
+    git(project.base, "init", "-q")
+    git(project.base, "add", OPERATOR)
+    git(project.base, "commit", "-q", "-m", "operator")
+    commit = git(project.base, "rev-parse", "HEAD")
+    before = tree_digest(project.base / ".git")
+    clean = project.build(rebuild=True).provenance
+    assert clean["source_git"] == {"commit": commit, "dirty": False}
+    assert clean["recipes_git"] is None, "the checkout of the build project is in no commit"
+    kernel = project.sources / f"op_kernel/{OPERATOR}.cpp"
+    kernel.write_text("// edited\n")
+    assert project.build().provenance["source_git"] == {"commit": commit, "dirty": True}
+    kernel.write_text("// kernel\n")
+    write(project.sources / "op_kernel/unknown.h", "")
+    assert project.build().provenance["source_git"] == {"commit": commit, "dirty": True}
+    assert tree_digest(project.base / ".git") == before, "the repository was written to"
+
+
+def test_functions_that_the_toolkit_lacks_are_refused(project: Project) -> None:
+    """A library made for another CANN than the one that it was built with: it could not be loaded."""
+    libraries = project.cann / "cann-8.5.0/lib64"
+    libraries.mkdir()
+    code = 'extern "C" int NnopbaseNewer(); extern "C" int aclnn{0}() {{ return NnopbaseNewer(); }}'
+    code += ' extern "C" int aclnn{0}GetWorkspaceSize() {{ return 0; }}'
+    base = 'extern "C" int NnopbaseOlder() { return 0; }'
+    for text, target in ((base, libraries / "libnnopbase.so"), (code.format(OPERATOR_TYPE), project.base / "api.so")):
+        command = ["g++", "-shared", "-fPIC", "-nostdlib", "-x", "c++", "-", "-o", str(target)]
+        subprocess.run(command, input=text, text=True, check=True)
+    files = vendor_files()
+    files[API_LIBRARY] = (project.base / "api.so").read_bytes()
+    write_run(project.package, pack(package_members({"customize": files})))
+    with pytest.raises(BuildError) as caught:
+        project.build()
+    assert caught.value.code == "UNRESOLVED_SYMBOL"
+    assert "NnopbaseNewer" in caught.value.message
+    assert project.entries == []
+    (libraries / "libnnopbase.so").write_text("no library")
+    with pytest.raises(BuildError) as damaged:
+        project.build()
+    assert damaged.value.code == "BAD_ELF"
+    (libraries / "libnnopbase.so").unlink()
+    assert not project.build().cached
+
+
+def test_a_kernel_without_a_stated_digest_is_refused(project: Project) -> None:
+    files = vendor_files()
+    (name,) = [path for path in files if "/kernel/" in path and "/config/" not in path and path.endswith(".json")]
+    files[name] = json.dumps({"binFileName": Path(name).stem, "binFileSuffix": ".o"}).encode()
+    write_run(project.package, pack(package_members({"customize": files})))
+    with pytest.raises(BuildError) as caught:
+        project.build()
+    assert caught.value.code == "BAD_KERNEL"
+    assert "does not state the sha256" in caught.value.message
