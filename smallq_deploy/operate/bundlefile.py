@@ -185,6 +185,9 @@ class Bundle:
         for entry in self.index.packages:
             if self.sums.get(entry.path) != entry.sha256 or self.members[entry.path].file_size != entry.size:
                 raise bad_bundle(path, f"{INDEX} and the package {entry.path} differ")
+            if self.members[entry.path].compress_type != zipfile.ZIP_STORED:
+                # So that a package is never larger than the file it comes in.
+                raise bad_bundle(path, f"the package {entry.path} is packed again")
         named = [self.index.manifest, *(item["path"] for item in self.index.runtimes)]
         named += [name for entry in self.index.packages for name in entry.beside]
         for name in named:
