@@ -70,11 +70,10 @@ def _devices(found: Environment) -> list[Block]:
             npu.unit or "unknown",
             npu.health,
             npu.bus_id,
-            npu.unit_source,
         )
         for npu in (*devices.npus, *devices.hidden)
     ]
-    columns = ("device", "NPU", "SoC", "unit", "health", "bus", "unit by")
+    columns = ("device", "NPU", "SoC", "unit", "health", "bus")
     blocks: list[Block] = [Table(columns, rows) if rows else Line("no NPU found")]
     boards = [
         (str(item.npu_id), item.product, item.firmware, item.driver, item.compatibility, item.pci_device)
