@@ -227,10 +227,9 @@ class CannSpecifier:
                 return Judgement("no", f"CANN {version}{which} does not satisfy {sign}{bound}")
         if named:
             return Judgement("yes", f"CANN {version} satisfies {self}")
-        return Judgement(
-            "prerelease",
-            f"CANN {version} is a pre-release of {version.final}, and {self} names no pre-release of it",
-        )
+        final = version.final
+        reason = f"CANN {version} is a pre-release of {final}; that satisfies {self}, which names no pre-release of it"
+        return Judgement("prerelease", reason)
 
     def rejects(self, version: CannVersion, *, allow_prerelease: bool = False) -> str:
         """'' when ``version`` is taken, else the reason in words."""

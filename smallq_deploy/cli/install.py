@@ -170,11 +170,11 @@ def plan_blocks(plan: Plan) -> list[Block]:
 
 
 def tested_text(evidence: Tested | None) -> str:
-    """The best test of the release on such a machine, in one line; '' for none."""
+    """The best test of the release on such a machine, in one line."""
     from smallq_deploy.package.compat import EVIDENCE
 
     if evidence is None:
-        return ""
+        return "no test of this release on such a machine is recorded"
     chips = ", ".join((*evidence.units, *evidence.arches))
     return f"CANN {evidence.cann}, {chips}: {EVIDENCE[evidence.evidence]}"
 

@@ -88,7 +88,7 @@ class Session:
             return None
         candidates = find_releases()
         for item in candidates.unreadable:
-            self.call.events.warning(f"{item.source} is not used: {'; '.join(item.reasons)}")
+            self.call.events.warning(f"a release is left out: {item.reasons[0]}")
         if len(candidates.releases) < 2:
             return None
         unit = (unit_of(self.soc, self.toolkit) or self.soc.lower()) if self.soc else ""

@@ -209,6 +209,11 @@ def _machine(
     warnings += verdict.warnings
     yield from verdict.problems
     evidence = verdict.evidence
+    if evidence is not None and evidence.evidence == "compiled":
+        warnings.append(
+            f"{release.name} {release.version} was never run with CANN {toolkit.version}: its sources compile "
+            f"({evidence.source}), the smoke test is the proof"
+        )
     if evidence is not None and toolkit.arch not in evidence.arches:
         warnings.append(f"{release.name} {release.version} was not tried on {toolkit.arch} ({evidence.source})")
 

@@ -238,11 +238,12 @@ def judge(release: Release, target: Target, compat: Compat, policy: Policy) -> V
     warnings: list[str] = []
     for problem in _doubts(release, target, compat):
         allowed = policy.allow_prerelease if problem.code == "CANN_PRERELEASE" else policy.allow_untested
-        if allowed:
-            option = "--allow-prerelease" if problem.code == "CANN_PRERELEASE" else "--allow-untested"
-            warnings.append(f"{option}: {problem.message}")
-        else:
+        if not allowed:
             problems.append(problem)
+        elif problem.code == "CANN_PRERELEASE" and target.cann is not None:
+            warnings.append(f"--allow-prerelease: CANN {target.cann} is taken as the {target.cann.final} it leads to")
+        else:
+            warnings.append(f"--allow-untested: {problem.message}")
     return Verdict(tuple(problems), tuple(warnings), compat.evidence(target), target)
 
 
@@ -259,7 +260,7 @@ def _doubts(release: Release, target: Target, compat: Compat) -> Iterator[Smallq
     if fit is not None and fit.fit == "prerelease":
         yield IncompatibleError(
             "CANN_PRERELEASE",
-            f"{name} needs CANN {release.cann}: {fit.reason}",
+            f"{name}: {fit.reason}",
             hint="choose a released CANN with --cann, or take this one as the release it leads to: --allow-prerelease",
         )
     unit_known = not target.unit or target.unit in release.units
@@ -271,7 +272,7 @@ def _doubts(release: Release, target: Target, compat: Compat) -> Iterator[Smallq
         )
     # What the release itself excludes needs no second refusal.
     if fit is not None and fit.fit != "no" and unit_known and compat.tested and compat.evidence(target) is None:
-        ranges = ", ".join(dict.fromkeys(str(item.cann) for item in compat.tested))
+        ranges = " or ".join(dict.fromkeys(str(item.cann) for item in compat.tested))
         yield IncompatibleError(
             "UNTESTED_CANN",
             f"{name} was never tested with {target} (tested: CANN {ranges})",

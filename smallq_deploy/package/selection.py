@@ -70,7 +70,7 @@ def find_releases(directories: Iterable[Path] | None = None) -> Candidates:
         try:
             release = load_release(path)
         except SmallqError as error:
-            rejected.append(Rejection(None, path, tuple(problem.message for problem in error.problems)))
+            rejected.append(Rejection(None, path, (str(error),)))
             continue
         first = found.setdefault((release.name, Version(release.version)), release)
         if first is not release:

@@ -121,7 +121,8 @@ def test_a_pre_release_is_the_user_s_decision(tmp_path: Path, cann: str) -> None
     assert "--allow-prerelease" in problem.hint
     taken = judge(release(), target(cann), compat, Policy(allow_prerelease=True))
     assert taken.problems == ()
-    assert taken.warnings == (f"--allow-prerelease: {problem.message}",)
+    final = CannVersion.parse(cann).final
+    assert taken.warnings == (f"--allow-prerelease: CANN {cann} is taken as the {final} it leads to",)
 
 
 def test_a_pre_release_of_what_was_never_tested_has_both_reasons(tmp_path: Path) -> None:
