@@ -7,6 +7,7 @@ under a lock, and are read-only for tests; a test that changes a toolkit takes `
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -109,6 +110,30 @@ def operator_package(simulated_toolkit: Path, shared_directory: Path) -> Path:
             )
     (package,) = target.glob("*.run")
     return package
+
+
+@pytest.fixture(scope="session")
+def operator_environment(simulated_toolkit: Path, operator_package: Path, shared_directory: Path) -> dict[str, str]:
+    """What a shell has after sourcing the toolkit's set_env.sh and that of the operator, installed on its own."""
+    target, kept = shared_directory / "installed", shared_directory / "installed.json"
+    with _once(shared_directory, "installed") as first:
+        if first:
+            target.mkdir(exist_ok=True)
+            setup = f"source '{simulated_toolkit}/cann/set_env.sh'"
+            install = f"{setup} && bash '{operator_package}' --quiet --install-path='{target}'"
+            base = {"HOME": str(target), "PATH": os.environ["PATH"]}
+            subprocess.run(["bash", "-c", install], env=base, check=True, capture_output=True, timeout=120)
+            printed = subprocess.run(
+                ["bash", "-c", f"{setup} && source '{target}/vendors/customize/bin/set_env.bash' && env -0"],
+                env=base,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            ).stdout
+            kept.write_text(json.dumps(dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)))
+    found: dict[str, str] = json.loads(kept.read_text())
+    return found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,27 +32,6 @@ def write_matrix(path: Path, *grids: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def environment(
-    simulated_toolkit: Path, operator_package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Environment:
-    """What a shell has after sourcing the toolkit's set_env.sh and that of the operator, installed on its own."""
-    target = tmp_path_factory.mktemp("installed")
-    setup = f"source '{simulated_toolkit}/cann/set_env.sh'"
-    base = {"HOME": str(target), "PATH": os.environ["PATH"]}
-    install = f"{setup} && bash '{operator_package}' --quiet --install-path='{target}'"
-    subprocess.run(["bash", "-c", install], env=base, check=True, capture_output=True, timeout=120)
-    printed = subprocess.run(
-        ["bash", "-c", f"{setup} && source '{target}/vendors/customize/bin/set_env.bash' && env -0"],
-        env=base,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
-    return dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
-
-
 @dataclass(frozen=True)
 class Swept:
     """How run_model_tests.py ended; ``found`` is what it wrote to --json."""
@@ -68,7 +46,7 @@ class Swept:
 
 
 @pytest.fixture
-def sweep(environment: Environment, tmp_path: Path) -> Callable[..., Swept]:
+def sweep(operator_environment: Environment, tmp_path: Path) -> Callable[..., Swept]:
     """Runs run_model_tests.py; its state and JSON files are those of the test. ``fault`` is SMALLQ_SIM_FAULT."""
 
     def run(*arguments: str | Path, fault: str = "", env: Environment | None = None) -> Swept:
@@ -77,7 +55,7 @@ def sweep(environment: Environment, tmp_path: Path) -> Callable[..., Swept]:
         words = ["--state", tmp_path / "state.jsonl", "--json", answer, *arguments]
         done = subprocess.run(
             [sys.executable, str(PROGRAMS / "run_model_tests.py"), *map(str, words)],
-            env={**(environment if env is None else env), "SMALLQ_SIM_FAULT": fault},
+            env={**(operator_environment if env is None else env), "SMALLQ_SIM_FAULT": fault},
             capture_output=True,
             text=True,
             timeout=250,

@@ -110,14 +110,16 @@ def test_results_of_another_operator_do_not_count(sweep: Sweep, matrix: Path, tm
 
 
 def test_interrupted_and_resumed(
-    sweep: Sweep, matrix: Path, environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: Sweep, matrix: Path, operator_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM: no process and no input file stays behind; what had passed is not run again."""
     work = tmp_path / "work"
     work.mkdir()
     command = [sys.executable, str(PROGRAMS / "run_model_tests.py"), "--matrix", str(matrix), "--devices", "0,1"]
     command += ["--state", str(tmp_path / "state.jsonl"), "--work", str(work), "-v"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=operator_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     passed = 0
     while passed < 3:
@@ -147,20 +149,20 @@ def _users_of(directory: Path) -> list[int]:
     return found
 
 
-def test_wrong_command_lines(sweep: Sweep, matrix: Path, environment: Environment, tmp_path: Path) -> None:
-    bare = {"HOME": environment["HOME"], "PATH": environment["PATH"]}
-    not_installed = {name: value for name, value in environment.items() if name != "ASCEND_CUSTOM_OPP_PATH"}
+def test_wrong_command_lines(sweep: Sweep, matrix: Path, operator_environment: Environment, tmp_path: Path) -> None:
+    bare = {"HOME": operator_environment["HOME"], "PATH": operator_environment["PATH"]}
+    not_installed = {name: value for name, value in operator_environment.items() if name != "ASCEND_CUSTOM_OPP_PATH"}
     (tmp_path / "empty.json").write_text('{"schema": 1, "name": "x", "tolerance": {"abs": 1, "rel": 1, "rel_l2": 1}}')
     for arguments, env, text in (
         (["--matrix", matrix], bare, "set_env.sh"),
         (["--matrix", matrix], not_installed, "not installed"),
-        (["--matrix", matrix, "--models", "none"], environment, "the matrix has: small-64, odd-17"),
-        (["--matrix", matrix, "--kvlen", "7"], environment, "no case of the matrix is left"),
-        (["--matrix", "nothing"], environment, "matrices by name: acceptance, grouped, models"),
-        (["--matrix", tmp_path / "empty.json"], environment, "has no cases"),
-        (["--matrix", matrix, "--devices", "a"], environment, "--devices: 'a' is not a list of numbers"),
-        (["--matrix", matrix, "--program", "no/such"], environment, "there is no program"),
-        (["--matrix", matrix, "--timeout", "0"], environment, "must be positive"),
+        (["--matrix", matrix, "--models", "none"], operator_environment, "the matrix has: small-64, odd-17"),
+        (["--matrix", matrix, "--kvlen", "7"], operator_environment, "no case of the matrix is left"),
+        (["--matrix", "nothing"], operator_environment, "matrices by name: acceptance, grouped, models"),
+        (["--matrix", tmp_path / "empty.json"], operator_environment, "has no cases"),
+        (["--matrix", matrix, "--devices", "a"], operator_environment, "--devices: 'a' is not a list of numbers"),
+        (["--matrix", matrix, "--program", "no/such"], operator_environment, "there is no program"),
+        (["--matrix", matrix, "--timeout", "0"], operator_environment, "must be positive"),
     ):
         ran = sweep(*arguments, env=env)
         assert (ran.status, text in ran.err) == (2, True), ran.err

@@ -13,29 +13,29 @@ from tests.integration.sweep.conftest import Environment
 EXAMPLE = CHECKOUT / "src_op" / "examples" / "ctypes_caller.py"
 
 
-def call(environment: Environment, *code: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+def call(operator_environment: Environment, *code: str, fault: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *(code or (str(EXAMPLE),))]
-    env = {**environment, "SMALLQ_SIM_FAULT": fault, "PYTHONPATH": str(EXAMPLE.parent)}
+    env = {**operator_environment, "SMALLQ_SIM_FAULT": fault, "PYTHONPATH": str(EXAMPLE.parent)}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_ctypes_caller_computes(environment: Environment) -> None:
-    done = call(environment)
+def test_the_ctypes_caller_computes(operator_environment: Environment) -> None:
+    done = call(operator_environment)
     assert done.returncode == 0, done.stderr
     assert "output (8, 4, 128), largest difference from float64" in done.stdout
-    wrong = call(environment, fault="wrong_numbers")
+    wrong = call(operator_environment, fault="wrong_numbers")
     assert wrong.returncode == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "text"), [("set_device_fails", "aclrtSetDevice returned 507033: E39007"), ("oom", "207018")]
 )
-def test_the_ctypes_caller_says_what_failed(environment: Environment, fault: str, text: str) -> None:
-    done = call(environment, fault=fault)
+def test_the_ctypes_caller_says_what_failed(operator_environment: Environment, fault: str, text: str) -> None:
+    done = call(operator_environment, fault=fault)
     assert done.returncode == 1 and text in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_ctypes_caller_is_a_module(environment: Environment) -> None:
+def test_the_ctypes_caller_is_a_module(operator_environment: Environment) -> None:
     """Refused shapes raise, and the caller stays usable."""
     code = (
         "import numpy as np, ctypes_caller as c\n"
@@ -47,7 +47,7 @@ def test_the_ctypes_caller_is_a_module(environment: Environment) -> None:
         "        print('refused', error)\n"
         "    print(caller.attention(half(2, 1, 16), half(2, 5, 16), half(2, 5, 8)).sum())\n"
     )
-    done = call(environment, "-c", code)
+    done = call(operator_environment, "-c", code)
     assert done.returncode == 0, done.stderr
     assert "refused GetWorkspaceSize returned 561002" in done.stdout and done.stdout.splitlines()[-1] == "16.0"
 

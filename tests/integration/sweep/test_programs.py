@@ -14,12 +14,14 @@ from tests.integration.sweep.conftest import PROGRAMS, Environment, Swept, grid,
 
 
 @pytest.fixture(scope="session")
-def compiled(environment: Environment, simulated_toolkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(
+    operator_environment: Environment, simulated_toolkit: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """test_aclnn, built as its CMakeLists.txt says, with the toolkit given by -DCANN_PATH alone."""
     build = tmp_path_factory.mktemp("test_aclnn")
-    vendor = environment["ASCEND_CUSTOM_OPP_PATH"].split(":")[0]
+    vendor = operator_environment["ASCEND_CUSTOM_OPP_PATH"].split(":")[0]
     paths = [f"-DCANN_PATH={simulated_toolkit / 'cann'}", f"-DOP_VENDOR_DIR={vendor}"]
-    bare = {"PATH": environment["PATH"], "HOME": environment["HOME"]}
+    bare = {"PATH": operator_environment["PATH"], "HOME": operator_environment["HOME"]}
     for command in (["cmake", "-S", str(PROGRAMS), "-B", str(build), *paths], ["cmake", "--build", str(build)]):
         done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -45,16 +47,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(program: list[str], environment: Environment, folder: Path, fault: str = "", **case: str) -> tuple[int, str]:
-    env = {**environment, **CASE, "IO_DIR": str(folder), "SMALLQ_SIM_FAULT": fault, **case}
+def run(
+    program: list[str], operator_environment: Environment, folder: Path, fault: str = "", **case: str
+) -> tuple[int, str]:
+    env = {**operator_environment, **CASE, "IO_DIR": str(folder), "SMALLQ_SIM_FAULT": fault, **case}
     env = {name: value for name, value in env.items() if value != "unset"}
     done = subprocess.run(program, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout + done.stderr
 
 
-def test_one_case(program: list[str], environment: Environment, folder: Path) -> None:
-    status, text = run(program, environment, folder, DEVICE_ID="4", REPEAT="3")
+def test_one_case(program: list[str], operator_environment: Environment, folder: Path) -> None:
+    status, text = run(program, operator_environment, folder, DEVICE_ID="4", REPEAT="3")
     assert status == 0, text
     assert "device 4 is open" in text and "simulated (median of 3 after warm-up)" in text
     out = np.fromfile(folder / "o.bin", np.float16).reshape(2, 3, 8)
@@ -62,7 +66,7 @@ def test_one_case(program: list[str], environment: Environment, folder: Path) ->
     assert np.array_equal(out, np.broadcast_to(mean, (2, 3, 8)).astype(np.float16))
 
 
-def test_what_it_refuses(program: list[str], environment: Environment, folder: Path) -> None:
+def test_what_it_refuses(program: list[str], operator_environment: Environment, folder: Path) -> None:
     for case, status, text in (
         ({"NUM_HEADS": "unset"}, 2, "set NUM_HEADS"),
         ({"Q_LEN": "0"}, 2, "Q_LEN must be a number of at least 1, got '0'"),
@@ -72,14 +76,14 @@ def test_what_it_refuses(program: list[str], environment: Environment, folder: P
         ({"KV_LEN": "6"}, 2, "k.bin"),
         ({"DEVICE_ID": "99"}, 3, "aclrtSetDevice returned 107001"),
     ):
-        got, said = run(program, environment, folder, **case)
+        got, said = run(program, operator_environment, folder, **case)
         assert got == status and text in said, (case, said)
         assert not (folder / "o.bin").exists()
 
 
-def test_python_without_the_toolkits_environment(environment: Environment, folder: Path) -> None:
+def test_python_without_the_toolkits_environment(operator_environment: Environment, folder: Path) -> None:
     program = [sys.executable, str(PROGRAMS / "aclnn_call.py")]
-    status, said = run(program, environment, folder, LD_LIBRARY_PATH="unset")
+    status, said = run(program, operator_environment, folder, LD_LIBRARY_PATH="unset")
     assert status == 3 and "source the toolkit's set_env.sh first" in said
 
 
@@ -92,18 +96,18 @@ def test_python_without_the_toolkits_environment(environment: Environment, folde
     ],
 )
 def test_faults_are_named_with_the_runtimes_message(
-    program: list[str], environment: Environment, folder: Path, fault: str, text: str
+    program: list[str], operator_environment: Environment, folder: Path, fault: str, text: str
 ) -> None:
-    status, said = run(program, environment, folder, fault=fault, DEVICE_ID="4")
+    status, said = run(program, operator_environment, folder, fault=fault, DEVICE_ID="4")
     assert status == 3 and text in said
     assert "returned" not in said.replace(text, "")  # everything that was made could be given back
 
 
-def test_a_call_the_operator_refuses(program: list[str], environment: Environment, folder: Path) -> None:
+def test_a_call_the_operator_refuses(program: list[str], operator_environment: Environment, folder: Path) -> None:
     np.ones((3, 5, 24), np.float16).tofile(folder / "k.bin")
     np.ones((3, 5, 8), np.float16).tofile(folder / "v.bin")
     np.ones((2, 3, 24), np.float16).tofile(folder / "q.bin")
-    status, said = run(program, environment, folder, KV_HEADS="3", HEAD_DIM="24")  # 3 does not divide 2
+    status, said = run(program, operator_environment, folder, KV_HEADS="3", HEAD_DIM="24")  # 3 does not divide 2
     assert status == 3 and "GetWorkspaceSize returned 561002" in said
 
 

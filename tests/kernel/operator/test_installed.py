@@ -6,7 +6,6 @@ Its test programs are tested in tests/integration/sweep.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,34 +98,13 @@ REFUSED: dict[str, tuple[list[Tensor], int, str]] = {
 
 
 @pytest.fixture(scope="session")
-def environment(
-    simulated_toolkit: Path, operator_package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Environment:
-    """What a shell has after sourcing the toolkit's set_env.sh and that of the operator, installed on its own."""
-    target = tmp_path_factory.mktemp("installed")
-    setup = f"source '{simulated_toolkit}/cann/set_env.sh'"
-    base = {"HOME": str(target), "PATH": os.environ["PATH"]}
-    install = f"{setup} && bash '{operator_package}' --quiet --install-path='{target}'"
-    subprocess.run(["bash", "-c", install], env=base, check=True, capture_output=True, timeout=120)
-    printed = subprocess.run(
-        ["bash", "-c", f"{setup} && source '{target}/vendors/customize/bin/set_env.bash' && env -0"],
-        env=base,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
-    return dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
-
-
-@pytest.fixture(scope="session")
-def answers(environment: Environment) -> dict[str, tuple[int, str, bool]]:
+def answers(operator_environment: Environment) -> dict[str, tuple[int, str, bool]]:
     """Code, message and "an executor was made" of every refused call and of a good one."""
     calls = {name: call for name, (call, _, _) in REFUSED.items()} | {"good": GOOD}
     done = subprocess.run(
         [sys.executable, "-c", REFUSAL_CHILD],
         input=json.dumps(list(calls.values())),
-        env={**environment, "PYTHONPATH": str(TESTS)},
+        env={**operator_environment, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -196,7 +174,7 @@ INSTALLED = (
 )
 
 
-def test_highest_interface(environment: Environment, tmp_path: Path) -> None:
+def test_highest_interface(operator_environment: Environment, tmp_path: Path) -> None:
     """All paths, types and extensions through op_build's interface, the tiling function and the runtime."""
     calls = []
     for index, case in enumerate(INSTALLED):
@@ -215,7 +193,7 @@ def test_highest_interface(environment: Environment, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CALL_CHILD],
         input=json.dumps(calls),
-        env={**environment, "PYTHONPATH": str(TESTS)},
+        env={**operator_environment, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
         timeout=200,
