@@ -78,7 +78,7 @@ def run_build(
 
 def _what_happened(operator: str, unit: str, result: BuildResult) -> str:
     if result.cached:
-        return f"{operator} for {unit} was built before ({result.provenance['created']}); taken from the build cache"
+        return f"built {operator} for {unit} before, at {result.provenance['created']}; taken from the build cache"
     return f"built {operator} for {unit} in {result.seconds:.1f} s"
 
 

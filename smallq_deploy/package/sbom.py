@@ -71,7 +71,7 @@ def make_sbom(
         {"type": "library", "bom-ref": f"needed:{name}", "name": name, "scope": "required"}
         for name in sorted({name for names in needed.values() for name in names})
     ]
-    made_with = [
+    made_with: list[dict[str, Any]] = [
         {
             "type": "framework",
             "bom-ref": "toolkit",
