@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from smallq_deploy.operate.doctor import Diagnosis, Result
 
 _DETAILED = ("fail", "warn", "unknown")
-_SUMMARY = (("fail", "failed"), ("warn", "warnings"), ("unknown", "could not be checked"), ("pass", "passed"),
+_SUMMARY = (("fail", "failed"), ("warn", "warned"), ("unknown", "could not be checked"), ("pass", "passed"),
             ("skip", "do not apply here"))  # fmt: skip
 
 
@@ -56,7 +57,9 @@ def doctor(call: Call, environment: str | None, bundle: Path | None, anonymous: 
     if found.toolkit is not None:
         session.__dict__["discovery"] = found.discovery
         store = Store(session.toolkit.opp, session.vendor)
-    diagnosis = diagnose(Context(found, release, store, environ, source))
+    named = (("--cann", call.cann), ("--opp", call.opp), ("--vendor", call.vendor), ("--release", call.release))
+    options = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in named if value is not None)
+    diagnosis = diagnose(Context(found, release, store, environ, source, options=options))
     data: dict[str, Any] = {
         "toolkit": found.toolkit.to_dict() if found.toolkit else None,
         **diagnosis.to_dict(),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ class Context:
     environ: Mapping[str, str]
     source: str = "this shell"
     root: Path = Path("/")
+    options: str = ""  # what the commands that mend need besides, such as "--cann DIR"
 
     @property
     def toolkit(self) -> Toolkit:
@@ -229,12 +231,23 @@ class Diagnosis:
 
 def diagnose(context: Context, only: Sequence[Check] | None = None) -> Diagnosis:
     """Make every check. Never raises for what a check runs into: that is its finding."""
-    results = tuple(Result(item, _attempt(item, context)) for item in (checks() if only is None else only))
+    results = tuple(
+        Result(item, _with_options(_attempt(item, context), context.options))
+        for item in (checks() if only is None else only)
+    )
     try:
         resolution = context.resolution
     except (Skip, SmallqError, OSError, ValueError):
         resolution = None  # the check named resolution says why
     return Diagnosis(results, resolution, context.source)
+
+
+def _with_options(found: Finding, options: str) -> Finding:
+    """The commands that mend, for the toolkit and vendor that were looked at."""
+    if not options:
+        return found
+    mend = tuple(re.sub(r"(smallq-deploy [a-z]+)(?![^`]*--cann)", rf"\1 {options}", line) for line in found.mend)
+    return replace(found, mend=mend)
 
 
 def _attempt(item: Check, context: Context) -> Finding:

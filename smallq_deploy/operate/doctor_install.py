@@ -7,6 +7,7 @@ import re
 import stat
 from pathlib import Path
 
+from smallq_deploy.base.errors import ConflictError, InstallError, NoToolkitError, UsageError
 from smallq_deploy.base.fsops import sha256_file, tree_size
 from smallq_deploy.machine.facts import read_key_values
 from smallq_deploy.machine.toolkit import Toolkit
@@ -41,7 +42,10 @@ _SHOWN = 8
 )
 def place(context: Context) -> Finding:
     store = context.place
-    check_place(store)
+    try:
+        check_place(store)
+    except (ConflictError, NoToolkitError) as error:
+        return Finding(FAIL, error.message, (error.code,), mend=(error.hint,))
     if is_mount_point(store.live):
         mend = f"mount {store.vendors} instead of {store.live}"
         return Finding(FAIL, f"{store.live} is a mount point", mend=(mend,))
@@ -210,9 +214,7 @@ def libraries(context: Context) -> Finding:
         if gone:
             text = f"{library.name} needs {', '.join(gone)}, which no library directory has"
             findings.append(Finding(WARN, text, tuple(folders[:_SHOWN]), mend=(f"source {chosen.set_env}",)))
-    return worst(
-        findings, f"the {len(found.needed)} libraries it needs are there, and so are the functions it calls in them"
-    )
+    return worst(findings, f"it needs {', '.join(found.needed) or 'no library'}: found, with the functions it calls")
 
 
 def _toolkit_library(chosen: Toolkit, name: str) -> Path | None:
@@ -239,7 +241,10 @@ def store(context: Context) -> Finding:
     found = context.place
     if not found.exists:
         raise Skip(f"smallq-deploy has not installed anything into {found.vendors}")
-    opened = open_transaction(found)
+    try:
+        opened, generations = open_transaction(found), list_generations(found)
+    except (InstallError, UsageError) as error:
+        return Finding(FAIL, error.message, (error.code,), mend=(error.hint,))
     if opened is not None and opened.running:
         owner = opened.owner.get("pid", "?")
         return Finding(WARN, f"a {opened.action} is running (pid {owner})", mend=("wait until it has ended",))
@@ -253,7 +258,6 @@ def store(context: Context) -> Finding:
         findings.append(
             Finding(WARN, f"{staging} holds {len(left)} leftovers", tuple(left), mend=("smallq-deploy recover",))
         )
-    generations = list_generations(found)
     for item in generations:
         package = found.package_file(item.number)
         if item.origin != "installed" or not item.package_sha256 or item.failed:
@@ -261,7 +265,7 @@ def store(context: Context) -> Finding:
         if not package.is_file() or sha256_file(package) != item.package_sha256:
             text = f"the package of generation {item.number} is {'changed' if package.is_file() else 'gone'}"
             findings.append(Finding(WARN, text, (str(package),), mend=("smallq-deploy install --reinstall",)))
-    return worst(findings, f"{len(generations)} generations, no open transaction")
+    return worst(findings, f"no open transaction; generations on record: {len(generations)}")
 
 
 @check("processes", "install", "a process keeps the libraries it has loaded until it is restarted")
@@ -276,7 +280,7 @@ def processes(context: Context) -> Finding:
         names = ", ".join(f"{name} (pid {pid})" for pid, name in sorted(old.items())[:_SHOWN])
         text = f"{len(old)} process{'es' if len(old) > 1 else ''} still use an earlier install: {names}"
         return Finding(WARN, text, tuple(evidence), mend=("restart them",))
-    return Finding(PASS, f"{current} processes use the installed libraries, none an earlier install", tuple(evidence))
+    return Finding(PASS, f"no process uses an earlier install; of the installed one: {current}", tuple(evidence))
 
 
 @check("left-behind", "install", "after a switch of CANN, operators in the old tree are not found any more")

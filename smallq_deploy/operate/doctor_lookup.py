@@ -133,7 +133,7 @@ def vendor_layouts(context: Context) -> Finding:
         if copies:
             text = f"vendor {name} has the nested layout: its files lie in {copies[-1]}"
             findings.append(Finding(WARN, text, mend=(f"smallq-deploy repair --vendor {name}",)))
-    return worst(findings, f"{len(names)} other vendor directories, all with their files where CANN looks")
+    return worst(findings, f"other vendor directories: {', '.join(names) or 'none'}; none is nested")
 
 
 @check("resolution", "lookup", "what is loaded decides what is computed; parts of two builds do not fit together")
@@ -194,7 +194,7 @@ def duplicates(context: Context) -> Finding:
             holders.setdefault(operator, []).append(name)
     twice = {operator: places for operator, places in sorted(holders.items()) if len(places) > 1}
     if not twice:
-        return Finding(PASS, f"{len(holders)} operator types, each in one directory only")
+        return Finding(PASS, f"no operator type is in two directories (of {len(holders)})")
     evidence = [f"{operator}: {' before '.join(places)}" for operator, places in list(twice.items())[:_SHOWN]]
     if len(twice) > _SHOWN:
         evidence.append(f"and {len(twice) - _SHOWN} more")
