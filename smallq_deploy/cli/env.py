@@ -42,11 +42,15 @@ def env(call: Call) -> Answer:
     """Print shell lines for a bash in which programs find the installed operator.
 
     The lines source the toolkit's set_env.sh (also under `set -eu`), put the operator's library on LD_LIBRARY_PATH, and
-    take out of ASCEND_CUSTOM_OPP_PATH what would hide the operator. Nothing is changed on disk.
+    take out of ASCEND_CUSTOM_OPP_PATH what would hide the operator. With --opp and a directory of your own they put its
+    vendor directories there. Nothing is changed on disk.
     """
     session = Session(call, mutating=False)
     toolkit, live = session.toolkit, session.store.live
     kept, dropped = split_custom_paths(os.environ.get("ASCEND_CUSTOM_OPP_PATH", ""), live, session.release.operator)
+    # The vendor directories of a root of one's own are found through this variable alone.
+    kept = [*toolkit.custom_paths, *(entry for entry in kept if os.path.realpath(entry) not in toolkit.custom_paths)]
+    dropped = [item for item in dropped if os.path.realpath(item[0]) not in toolkit.custom_paths]
     set_env = shlex.quote(str(toolkit.set_env))
     lines = [
         f"# {call.toolkit_line}",
@@ -57,7 +61,7 @@ def env(call: Call) -> Answer:
         *(f"# left out of ASCEND_CUSTOM_OPP_PATH: {shlex.quote(entry)} ({why})" for entry, why in dropped),
         f"export ASCEND_CUSTOM_OPP_PATH={shlex.quote(':'.join(kept))}" if kept else "unset ASCEND_CUSTOM_OPP_PATH",
     ]
-    if toolkit.sources.get("opp") == "--opp":
+    if toolkit.sources.get("opp") == "--opp" and not toolkit.private:
         lines.append(f"export ASCEND_OPP_PATH={shlex.quote(str(toolkit.opp))}")
     library = live / "op_api" / "lib"
     if library.is_dir():

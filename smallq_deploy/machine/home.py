@@ -78,6 +78,28 @@ class Toolkit:
         return self.opp / "vendors"
 
     @property
+    def private(self) -> bool:
+        """Is ``opp`` a directory of the user's own (--opp), with nothing of CANN in it?
+
+        Programs find its vendors through ASCEND_CUSTOM_OPP_PATH; ASCEND_OPP_PATH stays the toolkit's, which has the
+        built-in operators.
+        """
+        own = (os.path.lexists(self.opp / name) for name in ("built-in", "scene.info", "version.info"))
+        return self.sources.get("opp") == "--opp" and not any(own)
+
+    @property
+    def custom_paths(self) -> tuple[str, ...]:
+        """What a private ``opp`` adds to ASCEND_CUSTOM_OPP_PATH: its vendor directories, in its config.ini's order."""
+        if not self.private:
+            return ()
+        try:
+            text = (self.vendors / "config.ini").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return ()
+        names = text.partition("\n")[0].partition("=")[2].split(",")
+        return tuple(str(self.vendors / name) for name in names if name and os.path.isdir(self.vendors / name))
+
+    @property
     def install_root(self) -> Path:
         """The directory that holds toolkits and driver, such as /usr/local/Ascend."""
         parent = self.real_home.parent
@@ -162,9 +184,11 @@ class Toolkit:
                 f"{self.set_env} activates {active or 'no opp directory'}, not {own_opp}",
                 hint="repair the links of the installation, or name the toolkit that the script activates with --cann",
             )
-        if chosen_opp:
+        if chosen_opp and not self.private:
             result["ASCEND_OPP_PATH"] = str(self.opp)
         result.pop("ASCEND_CUSTOM_OPP_PATH", None)
+        if self.custom_paths:
+            result["ASCEND_CUSTOM_OPP_PATH"] = ":".join(self.custom_paths)
         drivers = [str(path) for part in _DRIVER_LIBRARIES if (path := self.install_root / part).is_dir()]
         libraries = [*result.get("LD_LIBRARY_PATH", "").split(":"), *drivers]
         # An empty element would mean the current directory.

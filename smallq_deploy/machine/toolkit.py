@@ -285,7 +285,20 @@ def _with_opp(result: Discovery, opp: Path) -> Discovery:
         return result
     moved = replace(chosen, opp=real(opp), sources={**chosen.sources, "opp": "--opp"})
     toolkits = tuple(moved if item is chosen else item for item in result.toolkits)
-    warning = f"--opp {opp} is not the opp directory of {chosen.home}: programs find it only with ASCEND_OPP_PATH={opp}"
+    if moved.private:
+        # The runtime splits the variable at ":", and cuts paths at the first ".o" or ".json" (cann.md 6.1).
+        bad = next((part for part in (":", ".o", ".json") if part in str(moved.opp)), "")
+        if bad:
+            raise UsageError(
+                "BAD_PATH",
+                f"--opp {moved.opp} has {bad!r} in it: CANN's runtime would cut it",
+                hint="choose another path",
+            )
+        call = f'eval "$(smallq-deploy env --opp {opp})"'
+        warning = f"{opp} is a root of its own beside {chosen.home}: programs find it after {call}"
+    else:
+        variable = f"ASCEND_OPP_PATH={opp}"
+        warning = f"--opp {opp} is not the opp directory of {chosen.home}: programs find it only with {variable}"
     return replace(result, chosen=moved, toolkits=toolkits, warnings=(*result.warnings, warning))
 
 

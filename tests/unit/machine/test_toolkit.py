@@ -263,7 +263,7 @@ def test_opp_option_names_its_toolkit(root: Path) -> None:
 
 def test_opp_option_elsewhere_reaches_the_environment(root: Path, tmp_path: Path) -> None:
     make_new(usual(root), "8.5.0")
-    (tmp_path / "opp").mkdir()
+    (tmp_path / "opp/built-in").mkdir(parents=True)
     found = look(root, opp=tmp_path / "opp")
     toolkit = require_toolkit(found, mutating=True)
     assert toolkit.opp == tmp_path / "opp"
@@ -272,6 +272,25 @@ def test_opp_option_elsewhere_reaches_the_environment(root: Path, tmp_path: Path
     with pytest.raises(UsageError) as caught:
         look(root, opp=tmp_path / "missing")
     assert caught.value.code == "NO_SUCH_OPP"
+
+
+def test_a_root_of_ones_own_is_found_by_its_vendor_directories(root: Path, tmp_path: Path) -> None:
+    home = make_new(usual(root), "8.5.0")
+    vendors = tmp_path / "mine/vendors"
+    for name in ("b", "a"):
+        (vendors / name).mkdir(parents=True)
+    (vendors / "config.ini").write_text("load_priority=b,missing,a\n")
+    found = look(root, opp=tmp_path / "mine")
+    toolkit = require_toolkit(found, mutating=True)
+    assert toolkit.private
+    assert any("smallq-deploy env --opp" in warning for warning in found.warnings)
+    environment = toolkit.environment({"ASCEND_CUSTOM_OPP_PATH": "/elsewhere"})
+    assert environment["ASCEND_CUSTOM_OPP_PATH"] == f"{vendors}/b:{vendors}/a"
+    assert environment["ASCEND_OPP_PATH"] == str(home / "opp")
+    (tmp_path / "my.opp").mkdir()
+    with pytest.raises(UsageError) as caught:
+        look(root, opp=tmp_path / "my.opp")
+    assert caught.value.code == "BAD_PATH"
 
 
 def test_environment_is_clean(root: Path) -> None:
