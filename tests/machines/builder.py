@@ -1,6 +1,6 @@
 """Machines written as data: a tree of files and links, an environment, what commands print, what is expected of it.
 
-A tree file (trees/*.yaml) holds several documents, one a machine. Paths are as on the machine; the tree is built below
+A tree file (trees/*.yaml) is a list of machines. Paths are as on the machine; the tree is built below
 a temporary root, and the root is taken out of every answer before it is compared.
 
     machine: name of the case
@@ -35,12 +35,13 @@ def machines() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in sorted(TREES.glob("*.yaml")):
         with open(path, encoding="utf-8") as stream:
-            found.extend({**item, "file": path.stem} for item in yaml.safe_load_all(stream))
+            found.extend({**item, "file": path.stem} for item in yaml.safe_load(stream))
     return found
 
 
 def install_info(version: str, inner: str, arch: str, path: str, package: str = "Ascend-cann-toolkit") -> str:
-    return f"package_name={package}\nversion={version}\ninnerversion={inner}\narch={arch}\nos=linux\npath={path}/{arch}-linux\n"
+    values = {"package_name": package, "version": version, "innerversion": inner, "arch": arch, "os": "linux"}
+    return "".join(f"{name}={value}\n" for name, value in {**values, "path": f"{path}/{arch}-linux"}.items())
 
 
 class Tree:
@@ -80,7 +81,7 @@ class Tree:
         name: str = "",
         ops: str = "",
     ) -> None:
-        """8.5 and later: cann-<version>; ``links``: `cann` and `ascend-toolkit/latest` name it; ``ops``: its kernels."""
+        """8.5 and later: cann-<version>; with ``links`` `cann` and `latest` name it; ``ops`` is its kernel package."""
         home = f"{at}/{name or f'cann-{version}'}"
         self.write(f"{home}/{arch}-linux/ascend_toolkit_install.info", install_info(version, inner, arch, home))
         if ops:
