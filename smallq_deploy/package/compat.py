@@ -196,6 +196,8 @@ def load_compat(path: Path) -> CompatFile:
         tuple(_known_bad(item) for item in _items(members, "known_bad")),
         tuple(_driver_pair(item) for item in _items(members, "drivers")),
     )
+    if not {"tested", "known_bad", "drivers"} & set(members):
+        reader.add(0, "", "says nothing: give at least one of tested, known_bad, drivers")
     if compat.tested and not release:
         members["tested"].problem("needs the key 'release': a test is of one release")
     versions = _versions(members["versions"]) if "versions" in members else None

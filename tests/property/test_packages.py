@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from smallq_deploy.base.errors import ConflictError, SmallqError
 from smallq_deploy.base.fsops import tree_digest
+from smallq_deploy.package.compat import load_compat
 from smallq_deploy.package.data import data_root
 from smallq_deploy.package.releases import load_matrix, load_release
 from smallq_deploy.package.runfile import extract_vendor, read_run
@@ -199,7 +200,7 @@ def test_no_text_crashes_the_manifest_loaders(text: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "m.yaml")
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
-        for load in (load_release, load_matrix):
+        for load in (load_release, load_matrix, load_compat):
             with pytest.raises(SmallqError) as caught:
                 load(path)
             assert all(item.code == "BAD_MANIFEST" for item in caught.value.problems)
@@ -207,8 +208,9 @@ def test_no_text_crashes_the_manifest_loaders(text: str) -> None:
 
 @given(data=st.data())
 @FEW
-def test_a_changed_release_is_refused_with_a_line_or_loads(data: st.DataObject) -> None:
-    text = next((data_root() / "manifests" / "releases").glob("*.yaml")).read_text()
+def test_a_changed_manifest_is_refused_with_a_line_or_loads(data: st.DataObject) -> None:
+    kind, load = data.draw(st.sampled_from([("releases", load_release), ("compat", load_compat)]))
+    text = data.draw(st.sampled_from(sorted((data_root() / "manifests" / kind).glob("*.yaml")))).read_text()
     place = data.draw(st.integers(0, len(text) - 1))
     length = data.draw(st.integers(0, 30))
     changed = text[:place] + data.draw(st.text(max_size=10)) + text[place + length :]
@@ -216,7 +218,7 @@ def test_a_changed_release_is_refused_with_a_line_or_loads(data: st.DataObject) 
         path = Path(directory, "m.yaml")
         path.write_text(changed, encoding="utf-8", errors="surrogatepass")
         try:
-            load_release(path)
+            load(path)
         except SmallqError as error:
             assert all(str(path) in item.message for item in error.problems)
 

@@ -192,6 +192,7 @@ def test_a_file_speaks_of_its_release_and_versions_only(tmp_path: Path) -> None:
         (("arches: [x86_64]", "arches: [arm]"), "'arm' is not x86_64 or aarch64"),
         (("    source: issue 12\n", ""), "the key 'source' is missing"),
         (("description: every key", "descriptions: x"), "unknown key"),
+        ((FULL[FULL.index("versions:") :], ""), "says nothing: give at least one of tested, known_bad, drivers"),
     ],
 )
 def test_mistakes(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
