@@ -139,14 +139,17 @@ class _Search:
         self.note(path, origin, f"the same toolkit as {known.home}", version=version)
         return known
 
+    def pass_over(self, copies: list[Path], origin: str) -> None:
+        for copy in copies:
+            self.note(copy, origin, f"{copy.name} is no version's name: a copy is used only when --cann names it")
+
     def look_below(self, place: Path, origin: str) -> None:
         """Every toolkit of an installation root."""
         before = len(self.candidates)
         homes, copies = _homes_below(place)
         for home in homes:
             self.look(home, origin, quiet=True)
-        for copy in copies:
-            self.note(copy, origin, f"{copy.name} is no version's name: a copy is used only when --cann names it")
+        self.pass_over(copies, origin)
         if len(self.candidates) == before:
             state = why_no_directory(place)
             self.note(place, origin, f"{place} {state}" if "permission" in state else "no CANN toolkit there")
@@ -215,7 +218,8 @@ def _discover_named(search: _Search, cann: Path) -> Discovery:
         search.note(cann, "--cann", state)
         return _answer(search, None, problem.message, problem=problem)
     install_root = cann.parent if cann.name in BASES else cann
-    below = [place for place in _homes_below(install_root)[0] if os.path.lexists(place)]
+    homes, copies = _homes_below(install_root)
+    below = [place for place in homes if os.path.lexists(place)]
     is_home = os.path.lexists(cann / "opp") or any(cann.glob("*-linux"))
     if is_home or not below:
         found = search.look(cann, "--cann")
@@ -223,6 +227,7 @@ def _discover_named(search: _Search, cann: Path) -> Discovery:
             return _answer(search, found, f"--cann {cann}")
         return _answer(search, None, str(found), problem=found)
     errors = [error for place in below if isinstance(error := search.look(place, "--cann"), NoToolkitError)]
+    search.pass_over(copies, "--cann")
     if not search.toolkits:
         return _answer(search, None, errors[0].message, problem=errors[0])
     chosen = search.toolkits[0]
