@@ -160,7 +160,7 @@ def visible_devices(value: str, count: int) -> tuple[tuple[int, ...], str]:
     said = f"{VISIBLE}={value!r}"
     cut = ""
     for part in value.split(","):
-        if not re.fullmatch(r"[0-9]+", part) or int(part) >= count:
+        if not re.fullmatch(r"[0-9]{1,9}", part) or int(part) >= count:
             cut = f"{said}: it is read up to {part!r} only, which is no device of this machine (0 to {count - 1})"
             break
         if ids and int(part) <= ids[-1]:
@@ -382,7 +382,7 @@ class _Collector:
             names = os.listdir(self.root / "dev")
         except OSError:
             return ()
-        numbers = sorted(int(found[1]) for name in names if (found := re.fullmatch(r"davinci(\d+)", name)))
+        numbers = sorted(int(found[1]) for name in names if (found := re.fullmatch(r"davinci([0-9]{1,9})", name)))
         if not numbers:
             return ()
         self.sources["npus"] = "/dev/davinci*"

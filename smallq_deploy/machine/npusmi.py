@@ -14,6 +14,7 @@ from pathlib import Path
 from smallq_deploy.base.proc import Completed, run
 
 _BUS_ID = re.compile(r"^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]$")
+_MAX_CHIPS = 64  # on one card; more is a misprint
 _NO_BUS_ID = ("", "-", "NA", "N/A")
 
 
@@ -72,6 +73,10 @@ class Board:
         }
 
 
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None
+
+
 def parse_npu_smi(text: str) -> tuple[str, tuple[NpuSmiRow, ...]]:
     """(driver version, chips) of the output of ``npu-smi info``.
 
@@ -93,12 +98,12 @@ def parse_npu_smi(text: str) -> tuple[str, tuple[NpuSmiRow, ...]]:
         if any("Process" in cell for cell in cells):
             break
         words = cells[0].split()
-        if len(cells) < 3 or not words or not words[0].isdigit():
+        if len(cells) < 3 or not words or not _is_number(words[0]):
             continue
         has_bus = bool(_BUS_ID.match(cells[1]))
-        numbers = all(word.isdigit() or word == "-" for word in words)
+        numbers = all(_is_number(word) or word == "-" for word in words)
         if card is not None and (has_bus or (waiting and numbers and cells[1] in _NO_BUS_ID)):
-            ids = [int(word) if word.isdigit() else -1 for word in words] + [-1]
+            ids = [int(word) if _is_number(word) else -1 for word in words] + [-1]
             if card[1].lower() != "mcu":
                 rows.append(NpuSmiRow(*card, cells[1] if has_bus else "", ids[0], ids[1]))
             waiting = False
@@ -118,7 +123,7 @@ def parse_map(text: str) -> tuple[MapRow, ...]:
             header = cells
             continue
         words = line.replace("|", " ").split()
-        if not header or not words or not words[0].isdigit():
+        if not header or not words or not _is_number(words[0]):
             continue
         if len(cells) != len(header) and header[-1] == "Chip Name":
             # Narrow columns: everything before the name is one word each.
@@ -126,7 +131,7 @@ def parse_map(text: str) -> tuple[MapRow, ...]:
             cells = [*words[:ids], " ".join(words[ids:])]
         row = dict(zip(header, cells, strict=False))
         numbers = [row.get(name, "") for name in ("NPU ID", "Chip ID", "Chip Logic ID")]
-        if all(number.isdigit() for number in numbers):
+        if all(_is_number(number) for number in numbers):
             npu, chip, logic = (int(number) for number in numbers)
             rows.append(MapRow(npu, chip, logic, row.get("Chip Name", "").replace(" ", "")))
     return tuple(rows)
@@ -146,7 +151,7 @@ def parse_list(text: str) -> tuple[int, tuple[Card, ...]]:
     total = -1
     cards: list[dict[str, str]] = []
     for name, value in _pairs(text):
-        if name == "Total Count" and value.isdigit():
+        if name == "Total Count" and _is_number(value):
             total = int(value)
         elif name == "NPU ID":
             cards.append({name: value})
@@ -156,10 +161,10 @@ def parse_list(text: str) -> tuple[int, tuple[Card, ...]]:
         Card(
             int(card["NPU ID"]),
             card.get("Product Name", ""),
-            int(count) if (count := card.get("Chip Count", "")).isdigit() else 1,
+            min(int(count), _MAX_CHIPS) if _is_number(count := card.get("Chip Count", "")) else 1,
         )
         for card in cards
-        if card["NPU ID"].isdigit()
+        if _is_number(card["NPU ID"])
     )
 
 
