@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -369,12 +370,13 @@ def fetch(
     where a digest or a signature says what the file must be.
     """
     from smallq_deploy.package.acquire import Trust, acquire
+    from smallq_deploy.package.fetch import file_name
     from smallq_deploy.package.signature import default_signers
     from smallq_deploy.package.transfer import Transport, is_url
 
     stated, size, found = _digest(sha256), 0, None
     named = signature or ""
-    if not (is_url(source) or source.endswith(".run") or (Path(source).exists() and not _is_manifest(source))):
+    if not (is_url(source) or source.endswith(".run") or (os.path.exists(source) and not _is_manifest(source))):
         found, source, wanted, size, offered = _published(call, source, machine)
         if stated and stated != wanted:
             raise UsageError(
@@ -387,7 +389,7 @@ def fetch(
             else:
                 call.events.warning("the package is signed, but nothing says whom to believe: --allowed-signers")
     transport = Transport(offline=offline, ca=ca, timeout=timeout, retries=retries, max_size=max_size << 20)
-    with call.events.step(f"fetch {Path(source).name}"):
+    with call.events.step(f"fetch {file_name(source)}"):
         fetched, checked = acquire(
             source,
             sha256=stated,
@@ -441,7 +443,6 @@ def _published(call: Call, name: str, machine: dict[str, str | None]) -> tuple[R
 
 def _copied(path: Path, output: Path) -> Path:
     """``path`` and its signature in the directory ``output``; returns the copy."""
-    import os
     import shutil
     import tempfile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ class Signing:
         """Check the signature of a file. Raises what check_signature raises."""
         from smallq_deploy.package.signature import Checked, check_signature, signature_of
 
-        if not self.required and not signature_of(path).exists():
+        if not self.required and not os.path.lexists(signature_of(path)):
             return Checked("unsigned")
         checked = check_signature(path, signers=self.signers, required=self.required)
         if checked.state == "good":

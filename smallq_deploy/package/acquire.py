@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from packaging.version import Version
 from smallq_deploy.base.errors import DownloadError, IncompatibleError, PackageError, UsageError, access_error
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import write_atomic
-from smallq_deploy.package.fetch import Fetched, fetch
+from smallq_deploy.package.fetch import Fetched, fetch, file_name
 from smallq_deploy.package.releases import Artifact, Release, load_release
 from smallq_deploy.package.signature import (
     MAX_SIGNATURE,
@@ -70,12 +71,12 @@ def acquire(
     seal: Path | None = None
     if signature or trust.required:
         seal = _signature(signature or beside(source), source, transport, trust, named=bool(signature), events=events)
-    elif not is_url(source) and Path(beside(source)).is_file() and (trust.signers or default_signers()):
+    elif not is_url(source) and os.path.isfile(beside(source)) and (trust.signers or default_signers()):
         seal = Path(beside(source))
     checked: list[Checked] = []
 
     def accept(path: Path) -> None:
-        name = Path(urlsplit(source).path).name if is_url(source) else Path(source).name
+        name = file_name(source)
         checked.append(check_signature(path, signature=seal, signers=trust.signers, required=trust.required, name=name))
 
     fetched = fetch(
@@ -99,25 +100,25 @@ def _signature(
     source: str, of: str, transport: Transport, trust: Trust, *, named: bool, events: Events | None
 ) -> Path | None:
     """The signature file; None for a local one that is not there (whoever checks says so)."""
-    if not is_url(source) and not named and not Path(source).exists():
+    if not is_url(source) and not named and not os.path.lexists(source):
         return None
     if trust.signers is None and default_signers() is None:
         # Said before anything is downloaded.
         raise UsageError(
             "NO_SIGNERS",
-            f"the signature of {Path(of).name} cannot be checked: no allowed-signers file is there",
+            f"the signature of {file_name(of)} cannot be checked: no allowed-signers file is there",
             hint="name it with --allowed-signers, or put it at ~/.config/smallq-deploy/allowed_signers",
         )
     try:
         small = replace(transport, max_size=MAX_SIGNATURE)
-        name = Path(of).name
+        name = file_name(of)
         seal = fetch(source, transport=small, accept=lambda path: check_form(path, name), sealed=True, events=events)
         return seal.path
     except DownloadError as error:
         if error.details.get("status") == 404 and not named:
             raise PackageError(
                 "NO_SIGNATURE",
-                f"{Path(of).name} is not signed: its server has no {Path(source).name}, and a signature is required",
+                f"{file_name(of)} is not signed: its server has no {file_name(source)}, and a signature is required",
                 hint="ask its owner, or name the signature with --signature",
             ) from error
         raise

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from smallq_deploy.base.errors import ConflictError, access_error
+from smallq_deploy.base.errors import ConflictError, SmallqError, access_error
 from smallq_deploy.base.fsops import fsync_dir, sha256_file, write_atomic
 
 _MODE = 0o644
@@ -108,7 +108,7 @@ class Downloads:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise access_error(error, f"read the download cache {folder}") from error
+            raise _cache_error(error, f"read the download cache {folder}") from error
         return None
 
     def last_from(self, source: str) -> str:
@@ -134,7 +134,7 @@ class Downloads:
             part.record.unlink(missing_ok=True)
             write_atomic(self.root / "sources" / key_of(source), sha256 + "\n")
         except OSError as error:
-            raise access_error(error, f"keep the download in {folder}") from error
+            raise _cache_error(error, f"keep the download in {folder}") from error
         return path
 
     @contextmanager
@@ -146,14 +146,20 @@ class Downloads:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = _locked(path, deadline)
         except OSError as error:
-            raise access_error(error, f"write {path}") from error
+            raise _cache_error(error, f"write {path}") from error
         with stream:
             part = Part(path, stream)
             try:
                 part.load()
                 yield part
             except OSError as error:
-                raise access_error(error, f"write {path}") from error
+                raise _cache_error(error, f"write {path}") from error
+
+
+def _cache_error(error: OSError, doing: str) -> SmallqError:
+    found = access_error(error, doing)
+    found.hint = "make room there, or name another place with XDG_CACHE_HOME"
+    return found
 
 
 def _locked(path: Path, deadline: float) -> IO[bytes]:

@@ -7,7 +7,6 @@ hold the content against, only https is believed.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +46,8 @@ class Fetched:
 
 def file_name(source: str) -> str:
     """The last part of a path or URL as a harmless file name."""
-    last = unquote(urlsplit(source).path).rpartition("/")[2] if is_url(source) else os.path.basename(source)
+    path = re.split(r"[?#]", source)[0] if is_url(source) else source
+    last = (unquote(path.partition("://")[2].partition("/")[2]) if is_url(source) else path).rpartition("/")[2]
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", last)[-120:].lstrip(".") or "package.run"
     return name + "nature" if name.endswith(".sig") else name  # .sig is for what lies beside a file
 

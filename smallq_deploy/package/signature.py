@@ -65,10 +65,10 @@ def check_signature(
     NO_SIGNERS, NO_SSH_KEYGEN, PACKAGE_NOT_FOUND; AccessError.
     """
     name = name or path.name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError("PACKAGE_NOT_FOUND", f"{path} is no file", hint="check the path")
     beside = signature_of(path)
-    chosen = signature or (beside if beside.exists() else None)
+    chosen = signature or (beside if os.path.lexists(beside) else None)
     if chosen is None:
         if required:
             raise PackageError(
@@ -82,7 +82,7 @@ def check_signature(
     signers = signers or default_signers()
     if signers is None and not required and signature is None:
         return Checked("unchecked")
-    if signers is None or not signers.is_file():
+    if signers is None or not os.path.isfile(signers):
         where = f"{signers} is no file" if signers else "no allowed-signers file is there"
         raise UsageError(
             "NO_SIGNERS",

@@ -24,7 +24,8 @@ _CHUNK = 1 << 16
 _PROGRESS = 1 << 20  # an attempt that brought this much more does not count as failed
 _MAX_DELAY = 30.0  # seconds
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_BY_HAND = "ask its owner, or get the file by other means and name its path"
 _URL_HINT = "http://HOST/..., https://HOST/..., file:///PATH or a path; and look at HTTP_PROXY and HTTPS_PROXY"
 _OTHER_FILE = "it was replaced or damaged where it is published: ask its owner, or correct what is stated"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -80,6 +81,7 @@ class Transfer:
     resumed: int = 0
     attempts: int = 0
     pieces: bool = False
+    redirected: bool = False
 
     @property
     def limit(self) -> int:
@@ -95,13 +97,11 @@ class Transfer:
         scheme = parts.scheme.lower()
         if scheme not in ("http", "https") or not host:
             if first:
-                raise UsageError(
-                    "BAD_URL", f"{shown_safely(url)} cannot be fetched", hint="http://, https:// or file:///"
-                )
+                raise UsageError("BAD_URL", f"{shown_safely(url)} cannot be fetched", hint=_URL_HINT)
             raise DownloadError(
                 "BAD_REDIRECT",
                 f"{shown(self.source)} leads to {shown_safely(url)}, which is not followed",
-                hint="ask its owner, or get the file by other means and name its path",
+                hint=_BY_HAND,
             )
         if scheme == "http" and not (self.sha256 or self.sealed):
             text = f"{shown(url)} is plain http, and nothing says what the file must be"
@@ -232,9 +232,10 @@ class Transfer:
                     DownloadError("UNREACHABLE", f"no answer within {self.transport.timeout:g} s")
                 ) from error
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
-                raise UsageError(
-                    "BAD_URL", f"{shown_safely(self.source)} cannot be fetched: {error}", hint=""
-                ) from error
+                text = f"{shown(self.source)} cannot be fetched: {_reason(error)}"
+                if self.redirected:
+                    raise DownloadError("BAD_REDIRECT", f"{text} (it leads elsewhere)", hint=_BY_HAND) from error
+                raise UsageError("BAD_URL", text, hint=_URL_HINT) from error
             except (requests.exceptions.RequestException, HTTPError) as error:
                 raise _TryAgain(DownloadError("INCOMPLETE" if part.size else "UNREACHABLE", _reason(error))) from error
 
@@ -249,16 +250,21 @@ class Transfer:
 
     def _ask(self, session: requests.Session, headers: dict[str, str]) -> requests.Response:
         """The answer after redirects, each of which is checked before it is followed."""
+        import requests
+
         url, verify = self.source, str(self.transport.ca) if self.transport.ca else None
         for _ in range(MAX_REDIRECTS + 1):
+            request = session.prepare_request(requests.Request("GET", url, headers=headers))
+            settings = session.merge_environment_settings(request.url, {}, True, verify, None)
             try:
-                response = session.get(
-                    url,
-                    headers=headers,
+                # Not session.get: that would read the whole body of a redirect.
+                response = session.get_adapter(str(request.url)).send(
+                    request,
                     stream=True,
-                    allow_redirects=False,
                     timeout=self.transport.timeout,
-                    verify=verify,
+                    verify=True if settings["verify"] is None else settings["verify"],
+                    cert=settings["cert"],
+                    proxies=settings["proxies"],
                 )
             except OSError as error:
                 if "CA certificate bundle" in str(error):
@@ -269,12 +275,16 @@ class Transfer:
                 return response
             target = response.headers.get("Location", "")
             response.close()
-            url = urljoin(url, target)
+            self.redirected = True
+            try:
+                url = urljoin(url, target)
+            except ValueError:
+                target = ""
             self.check_url(url if target else "", first=False)
         raise DownloadError(
             "BAD_REDIRECT",
             f"{shown(self.source)} leads from address to address, more than {MAX_REDIRECTS} times",
-            hint="ask its owner, or get the file by other means and name its path",
+            hint=_BY_HAND,
         )
 
     def _receive(self, response: requests.Response, part: Part) -> None:
@@ -320,9 +330,11 @@ class Transfer:
             )
         elif status in _TRY_AGAIN:
             after = _number(headers.get("Retry-After")) or 0
-            raise _TryAgain(DownloadError("HTTP_STATUS", f"the server answers {status} {response.reason}"), after=after)
+            raise _TryAgain(
+                DownloadError("HTTP_STATUS", f"the server answers {status} {_printable(response.reason)}"), after=after
+            )
         else:
-            raise self._refused(status, str(response.reason))
+            raise self._refused(status, _printable(response.reason))
         if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise DownloadError(
                 "BAD_ANSWER",
@@ -348,7 +360,7 @@ class Transfer:
         }
         return DownloadError(
             "HTTP_STATUS",
-            f"{shown(self.source)}: the server answers {status} {reason[:100]}",
+            f"{shown(self.source)}: the server answers {status} {reason}",
             hint=hints.get(status, "check the address with a browser or curl"),
             details={"url": shown(self.source), "status": status},
         )
@@ -400,6 +412,11 @@ def _cut(headers: Any) -> str:
     return repr(str(headers.get("Content-Range", "")))[:80]
 
 
+def _printable(text: object) -> str:
+    """What a server says, harmless for a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in str(text or ""))[:300]
+
+
 def _reason(error: BaseException) -> str:
     """The innermost cause in one line: requests wraps what happened several times."""
     inner: BaseException = error
@@ -414,4 +431,4 @@ def _reason(error: BaseException) -> str:
         seen.add(id(inner))
     text = " ".join(str(inner).split()) or type(inner).__name__
     text = re.sub(r"^<[^>]*>: |^\w+\([^)]*\): ", "", text)
-    return re.sub(r"//[^/@\s]*@", "//", text)[:300]
+    return _printable(re.sub(r"//[^/@\s]*@", "//", text))

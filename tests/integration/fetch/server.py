@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.content = CONTENT
         self.etag = ETAG
+        self.raw = b""
         self.ending = threading.Event()
         self.scheme = "http"
 
@@ -182,6 +183,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve_forbidden(self) -> None:
         self.head(403, Content_Length=0)
+
+    def serve_raw(self) -> None:
+        """Whatever the test wants, and the end of the connection."""
+        self.wfile.write(self.server.raw)
 
     def serve_missing(self) -> None:
         self.head(404, Content_Length=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.support import Ran, checked, smallq
+from tests.cli.support import Ran, checked, may_mount, mounting, smallq
 from tests.conftest import CHECKOUT
 from tests.integration.fetch.server import Server
 from tests.integration.fetch.test_signature import Signer, new_signer
@@ -139,6 +139,8 @@ def test_fetch_of_a_url_or_a_file(published: Published) -> None:
     assert checked(fetch(published.package), "release fetch")["sha256"] == published.sha256
     ran = fetch(published.package, "--sha256", "3" * 64)
     assert (ran.status, ran.codes) == (13, ["DIGEST_MISMATCH"])
+    ran = fetch("x" * 5000)
+    assert (ran.status, ran.codes) == (2, ["NO_SUCH_RELEASE"])
     ran = fetch("./none.run")
     assert (ran.status, ran.codes) == (2, ["PACKAGE_NOT_FOUND"])
 
@@ -178,3 +180,17 @@ def test_fetch_with_a_signature(published: Published, tmp_path: Path) -> None:
     seal = str(published.manifest.parent / "op.run.sig")
     again = fetch(published.server.url("drops-once"), "--signature", seal, *policy)
     assert checked(again, "release fetch")["sha256"] == published.sha256
+
+
+@pytest.mark.skipif(not may_mount(), reason="mount namespaces are forbidden here")
+def test_a_full_disk(published: Published, tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    published.server.content = b"x" * 500_000
+    url = published.server.url("good")
+    digest = hashlib.sha256(published.server.content).hexdigest()
+    full = mounting(f"mount -t tmpfs -o size=200k none {place}")
+    arguments = ("release", "fetch", url, "--sha256", digest, "--json")
+    ran = smallq(*arguments, env={"XDG_CACHE_HOME": str(place)}, prefix=full)
+    assert (ran.status, ran.codes) == (8, ["NO_SPACE"])
+    assert "XDG_CACHE_HOME" in ran.document["errors"][0]["hint"]

@@ -121,6 +121,55 @@ def test_without_a_stated_size(server: Server, downloads: Downloads, behaviour: 
     assert final(downloads) == []
 
 
+HOSTILE = [
+    b"",
+    b"\n",
+    b"junk\r\n\r\n",
+    b"HTTP/1.1 twohundred\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 9\r\n\r\nabcde",
+    b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: \x1b[31m\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nabc",
+    b"HTTP/1.1 206 Partial\r\nContent-Length: 3\r\nContent-Range: bytes 0-2/3\r\n\r\nabc",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://[::1/op\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://a b:99999999/\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://.\xff\xfe./\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: //\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: javascript:alert(1)\r\n\r\n",
+    b"HTTP/1.1 404 \x1b]0;owned\x07\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After: " + b"9" * 5000 + b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n" + b"X-Header: 1\r\n" * 200 + b"\r\n",
+    b"HTTP/1.1 200 OK\r\nX-Header: " + b"1" * 70_000 + b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("raw", HOSTILE, ids=range(len(HOSTILE)))
+def test_answers_that_are_none(server: Server, downloads: Downloads, raw: bytes) -> None:
+    server.raw = raw
+    with pytest.raises(DownloadError) as caught:
+        get(server, downloads, "raw", transport=Transport(timeout=2, retries=1, backoff=0.01))
+    assert caught.value.message.isprintable()
+    assert caught.value.exit_status == 13
+    assert final(downloads) == []
+
+
+@pytest.mark.parametrize(
+    "range_", ["bytes 0-2/" + "9" * 5000, "bytes 200000-1/512000", "bytes */512000", "pages 1-2/3", ""]
+)
+def test_a_range_that_is_none_is_not_used(server: Server, downloads: Downloads, range_: str) -> None:
+    with pytest.raises(DownloadError):
+        get(server, downloads, "drops", transport=Transport(timeout=2, retries=0))
+    (part,) = parts(downloads)
+    other = part.with_name(f"{key_of(server.url('raw'), DIGEST)}.part")
+    part.rename(other)
+    server.raw = f"HTTP/1.1 206 Partial\r\nContent-Length: 3\r\nContent-Range: {range_}\r\n\r\nabc".encode()
+    with pytest.raises(DownloadError):
+        get(server, downloads, "raw", transport=Transport(timeout=2, retries=1, backoff=0.01))
+    assert final(downloads) == []
+
+
 def test_a_wrong_digest_is_final_and_leaves_nothing(server: Server, downloads: Downloads) -> None:
     with pytest.raises(DownloadError) as caught:
         get(server, downloads, "good", sha256="0" * 64)
@@ -350,6 +399,9 @@ def test_an_authority_of_ones_own(
         ("https://host/a/op.run?x=1", "op.run"),
         ("https://host/a/..%2f..%2fetc%2fpasswd", "passwd"),
         ("https://host/", "package.run"),
+        ("https://host", "package.run"),
+        ("http://[broken/op.run", "op.run"),
+        ("https://host/op.run?token=a/b#c", "op.run"),
         ("https://host/.hidden", "hidden"),
         ("dir/op 1.run", "op_1.run"),
         ("https://host/op.run.sig", "op.run.signature"),

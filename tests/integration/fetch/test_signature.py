@@ -166,9 +166,22 @@ def test_install_refuses_what_is_not_signed_before_it_parses_it(
     assert "BAD_SIGNATURE" not in ran.codes
 
     keys[0].sign(package)
-    accepted = smallq("plan", package, *policy, "--cann", home, "--no-smoke", env={"SMALLQ_DEPLOY_ALLOW_UNTESTED": "1"})
-    assert "signed by release@example.org" in accepted.stderr
-    assert "SIGNATURE" not in accepted.stderr
+    done = smallq("install", package, *policy, "--allow-untested", "--cann", home, "--no-smoke", "--yes")
+    assert done.status == 0, done.stderr
+    assert "signed by release@example.org" in done.stderr
+
+
+def test_a_bundle_must_be_signed_itself(signers: Path, keys: tuple[Signer, Signer], tmp_path: Path) -> None:
+    home = make_new(tmp_path / "Ascend")
+    bundle = tmp_path / "op.pyz"
+    bundle.write_text("no bundle at all")
+    policy = ("--require-signature", "--allowed-signers", signers, "--cann", home, "--json")
+    assert smallq("plan", "--bundle", bundle, *policy).codes == ["NO_SIGNATURE"]
+    keys[1].sign(bundle)
+    assert smallq("plan", "--bundle", bundle, *policy).codes == ["BAD_SIGNATURE"]
+    keys[0].sign(bundle)
+    (code,) = smallq("plan", "--bundle", bundle, *policy).codes
+    assert "SIGNATURE" not in code
 
 
 def test_verify_tells_signer_digest_and_content(
