@@ -174,6 +174,13 @@ class Toolkit:
         clean = {name: value for name, value in caller.items() if name in _KEPT_VARIABLES or name.startswith("SMALLQ_")}
         clean.setdefault("PATH", DEFAULT_PATH)
         clean.setdefault("HOME", "/")
+        if not os.access(self.set_env, os.R_OK):
+            raise NoToolkitError(
+                "UNREADABLE",
+                f"no permission to read {self.set_env}",
+                hint="CANN's installer gives it to the owner's group only: join that group, or have CANN installed "
+                "with --install-for-all",
+            )
         result = sourced_environment(self.set_env, base=clean)
         active = result.get("ASCEND_OPP_PATH", "")
         chosen_opp = "opp" in self.sources and self.sources["opp"] == "--opp"
