@@ -11,7 +11,7 @@ help:
 	@echo "make demo        the whole path in a simulated toolkit, no NPU needed (about 3 minutes)"
 	@echo "make test        lint and all tests (at most 20 minutes on 2 cores)"
 	@echo "make lint        ruff, mypy --strict, import-linter, clang-format (1 minute)"
-	@echo "make unit        the fast tests alone (2 minutes)"
+	@echo "make unit        the fast tests alone (3 to 5 minutes)"
 	@echo "make kernel      the operator in the emulator (4 minutes)"
 	@echo "make kernel-full at least 300 random shapes over all paths, strict; not part of make test"
 	@echo "make faults      kill points and other faults (4 minutes)"
