@@ -110,7 +110,7 @@ class _Request:
         if self.recipes is not None and may_build:
             made = run_build(session, recipes=self.recipes, unit=unit, output=None)
             return self.signing.read_run(session.call, made.package) if self.signing.required else made.run
-        hint = "smallq-deploy build --recipes DIR makes one; or name a package"
+        hint = "smallq-deploy build --recipes DIR (or --standalone) makes one; or name a package"
         if self.recipes is not None:
             hint = f"smallq-deploy build --recipes {self.recipes} makes one (`install` would do that by itself)"
         raise UsageError(

@@ -21,6 +21,7 @@ from smallq_deploy.package.releases import Release
 from smallq_deploy.package.vendortree import snake_case
 
 _MEMORY_PER_JOB = 2 << 30  # bytes; kernel compiler processes are hungry
+_HARMFUL = re.compile(r"[^\w./~-]|common|ophost", re.ASCII)
 _TOOLS = ("bash", "cmake", "make", "g++", "python3")  # on Debian each is a package of the same name
 
 
@@ -129,10 +130,20 @@ def compiler_version(env: Mapping[str, str]) -> str:
 
 @contextmanager
 def workspace(keep_it: bool) -> Iterator[Path]:
-    """A private directory without white space in its path, which build scripts do not survive."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "smallq-deploy", "build")
-    if re.search(r"\s", str(base)):
-        base = Path(tempfile.gettempdir())
+    """A private directory whose path build projects survive.
+
+    That of cann-recipes-infer splits paths at blanks, takes them for regular expressions, and skips files that have
+    "common" or "ophost" anywhere in their path. Raises BuildError BAD_PLACE when no place will do.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "smallq-deploy", "build")
+    places = (cache, Path(tempfile.gettempdir()), Path("/tmp"))
+    base = next((place for place in places if not _HARMFUL.search(str(place))), None)
+    if base is None:
+        raise BuildError(
+            "BAD_PLACE",
+            f'build projects do not survive in {cache}: blanks, + ( ) and other signs, "common" or "ophost" in a path',
+            hint="set XDG_CACHE_HOME to a directory with a plain name",
+        )
     try:
         base.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix="w", dir=base))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -516,8 +517,13 @@ def test_workspace_can_be_kept(run_build: Build, tmp_path: Path) -> None:
     assert (result.workspace / "ascendc/src/smallq_flash_attention/op_kernel").is_dir()
 
 
-def test_cache_directory_with_a_space(run_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my cache"))
+@pytest.mark.parametrize("name", ["my cache", "c++", "common", "x(1)", "a;b", "ophost-data"])
+def test_cache_directory_that_build_projects_do_not_survive(
+    run_build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
     seen = tmp_path / "seen"
     run_build(f"pwd > {seen}\n" + put(make_run(tmp_path / "good.run")))
-    assert " " not in seen.read_text()
+    assert re.fullmatch(r"/tmp/[\w./-]+\n", seen.read_text())
+    assert name not in seen.read_text()

@@ -168,7 +168,7 @@ Builds = tuple[BuildResult, BuildResult]
 @pytest.fixture(scope="module")
 def real_builds(simulated_toolkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builds]:
     """Ours from the toolkit's template for the vendor name smallq_ops, and a small operator for the name acme_ops from
-    a checkout that lists its operators one by one."""
+    a checkout that lists its operators one by one, for two chips."""
     place = tmp_path_factory.mktemp("standalone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(place / "data"))
@@ -184,8 +184,8 @@ def real_builds(simulated_toolkit: Path, tmp_path_factory: pytest.TempPathFactor
         assert glob in text
         listed = 'file(GLOB _files\n        "${CMAKE_SOURCE_DIR}/src/first_op/CMakeLists.txt"\n    )'
         functions.write_text(text.replace(glob, listed))
-        other = replace(default_release(), operator="VecAddSample")
-        small = build(environment, other, unit=UNIT, recipes=checkout, sources=sources, vendor="acme_ops")
+        other = replace(default_release(), operator="VecAddSample", units=(UNIT, "ascend910_93"))
+        small = build(environment, other, unit=other.units, recipes=checkout, sources=sources, vendor="acme_ops")
         yield ours, small
 
 
@@ -204,6 +204,7 @@ def test_real_builds(real_builds: Builds, simulated_toolkit: Path) -> None:
     assert ours.package.name.startswith("custom_opp_")
     assert ours.provenance["recipes"].endswith("op_project_templates/ascendc/customize")
     assert (small.run.ops, small.run.vendor) == (("VecAddSample",), "acme_ops")
+    assert set(small.run.units) == {UNIT, "ascend910_93"}
     assert small.provenance["changes"] == [
         "cmake/functions.cmake: vec_add_sample added to the operator list",
         "CMakeLists.txt: VENDOR_NAME is acme_ops",
