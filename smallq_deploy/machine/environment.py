@@ -13,12 +13,22 @@ from smallq_deploy.machine.devices import NPU_SMI_TIMEOUT, VISIBLE, Devices, det
 from smallq_deploy.machine.facts import Fact
 from smallq_deploy.machine.toolkit import Discovery, Toolkit, discover
 
+# What decides where programs of this shell look; ASCEND_RT_VISIBLE_DEVICES is part of the devices.
+_VARIABLES = (
+    "ASCEND_HOME_PATH",
+    "ASCEND_TOOLKIT_HOME",
+    "ASCEND_OPP_PATH",
+    "ASCEND_CUSTOM_OPP_PATH",
+    "ASCEND_VISIBLE_DEVICES",
+)
+
 
 @dataclass(frozen=True)
 class Environment:
     """The chosen toolkit (None on a machine without), how it was chosen, the devices and the host.
 
-    ``container`` is what this process runs in (docker, podman, kubernetes), '' for none that is known.
+    ``container`` is what this process runs in (docker, podman, kubernetes), '' for none that is known; ``variables``
+    are CANN's own of this process, as they are set.
     """
 
     toolkit: Toolkit | None
@@ -28,6 +38,7 @@ class Environment:
     python: str
     container: str = ""
     container_source: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -71,6 +82,7 @@ class Environment:
         ]
         if devices.visible is not None:
             seen.append(Fact(VISIBLE, devices.visible or "(empty)", devices.sources.get("visible", "")))
+        seen += [Fact(name, value, "environment variable") for name, value in self.variables]
         seen += [
             Fact("host architecture", self.host_arch, "uname -m"),
             Fact("container", self.container, self.container_source),
@@ -131,4 +143,6 @@ def detect_environment(
     discovery = discover(cann=cann, opp=opp, environ=environ, root=root, host_arch=host_arch)
     devices = detect_devices(environ, discovery.chosen, root, timeout=timeout, thorough=thorough)
     container, source = _container(environ, root)
-    return Environment(discovery.chosen, discovery, devices, host_arch, platform.python_version(), container, source)
+    variables = tuple((name, environ[name]) for name in _VARIABLES if environ.get(name))
+    python = platform.python_version()
+    return Environment(discovery.chosen, discovery, devices, host_arch, python, container, source, variables)
