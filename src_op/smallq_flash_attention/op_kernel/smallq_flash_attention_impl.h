@@ -72,9 +72,9 @@ private:
     // The next block a queue loads. It runs ahead of the vector pipe, across items: the first blocks of an item load
     // while the item before is finished and stored.
     struct Ahead {
-        uint64_t item = 0;    // how many items are begun
-        uint64_t row = 0;     // in K and V, of the block's first key; 64 bits, a large cache passes 2^32 elements
-        uint32_t keys = 0;    // of the item, from that row on
+        uint64_t item = 0;  // how many items are begun
+        uint64_t row = 0;   // in K and V, of the block's first key; 64 bits, a large cache passes 2^32 elements
+        uint32_t keys = 0;  // of the item, from that row on
     };
 
     __aicore__ inline void ProcessItem(const Item& item) {
