@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -250,7 +251,14 @@ def _purge(store: Store, *, keep: int) -> None:
         for number in [item.number for item in list_generations(store) if item.number != keep]:
             # Out of sight by one rename first: a half-removed generation would look like a damaged store.
             aside = store.root / "staging" / f"purged-{number}"
-            os.rename(store.generation_dir(number), aside)
+            try:
+                os.rename(store.generation_dir(number), aside)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # In a lower layer of overlayfs. The record goes last: until then a second purge finishes this one.
+                remove_tree(store.tree_dir(number))
+                aside = store.generation_dir(number)
             remove_tree(aside)
         if not generation_numbers(store):
             remove_tree(store.root)

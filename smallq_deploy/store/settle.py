@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,8 @@ def keep(store: Store, journal: Journal) -> None:
         home = store.tree_dir(journal.old)
         remove_tree(home)  # only ever a second copy: the tree itself is at ``place``
         move(place, home)
+    if not journal.made and journal.new != ABSENT:
+        remove_tree(store.tree_dir(journal.new))  # there only when what is live now was copied out of it
     state = read_state(store)
     changed = state.changed(store.vendor, VendorState(journal.new, journal.old), journal.last_number)
     if state != changed:
@@ -104,7 +107,11 @@ def _drop_failed(store: Store, area: Staging, below: int) -> None:
             generation = load_generation(store, number)
             if generation.failed and generation.vendor == store.vendor:
                 # Out of the store by one rename: a half-removed generation would look like a damaged store.
-                move(store.generation_dir(number), area.root / f"failed-{number}")
+                try:
+                    move(store.generation_dir(number), area.root / f"failed-{number}")
+                except OSError as error:
+                    if error.errno != errno.EXDEV:  # in a lower layer of overlayfs: it stays, removing frees nothing
+                        raise
 
 
 def _close(store: Store, area: Staging) -> None:

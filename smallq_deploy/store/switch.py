@@ -40,6 +40,32 @@ def move(source: Path, target: Path) -> None:
         fsync_dir(parent)
 
 
+def take(source: Path, target: Path) -> None:
+    """:func:`move`, or where ``source`` cannot be renamed (overlayfs: it is in a lower layer, EXDEV) a durable copy.
+
+    ``source`` then stays where it is.
+    """
+    try:
+        move(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A complete, durable copy; owners kept where we may."""
+    copy_tree(source, target)
+    if os.geteuid() == 0:
+        for name, info in (("", source.lstat()), *walk_tree(source)):
+            path = target / name
+            os.chown(path, info.st_uid, info.st_gid, follow_symlinks=False)
+            if not path.is_symlink():
+                os.chmod(path, info.st_mode & 0o7777)  # chown clears setuid bits
+    fsync_tree(target)
+    fsync_dir(target.parent)
+
+
 def switch(
     store: Store, area: Staging, journal: Journal, note: Callable[[str], Journal], *, force: str = ""
 ) -> Journal:
@@ -88,18 +114,10 @@ def _perform(store: Store, area: Staging, journal: Journal) -> None:
 
 
 def _copy_old(store: Store, area: Staging, journal: Journal) -> None:
-    """A complete, durable copy of the live tree at ``area.old``, digest compared; owners kept where we may."""
+    """A copy of the live tree at ``area.old``, digest compared."""
     assert journal.old_tree is not None
     remove_tree(area.old)
-    copy_tree(store.live, area.old)
-    if os.geteuid() == 0:
-        for name, info in (("", store.live.lstat()), *walk_tree(store.live)):
-            path = area.old / name
-            os.chown(path, info.st_uid, info.st_gid, follow_symlinks=False)
-            if not path.is_symlink():
-                os.chmod(path, info.st_mode & 0o7777)  # chown clears setuid bits
-    fsync_tree(area.old)
-    fsync_dir(area.root)
+    _copy(store.live, area.old)
     if tree_digest(area.old) != journal.old_tree.digest:
         raise InstallError(
             "LIVE_CHANGED",

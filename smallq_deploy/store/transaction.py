@@ -33,7 +33,7 @@ from smallq_deploy.store.recovery import (
     refuse_open,
     session,
 )
-from smallq_deploy.store.switch import move, switch
+from smallq_deploy.store.switch import switch, take
 
 __all__ = [
     "Change",
@@ -199,7 +199,12 @@ class _Transaction:
             # Times alone do not matter; contents decide.
             if differ and entries_digest(read_tree(store.tree_dir(journal.new))) != generation.manifest_digest:
                 raise _damaged_generation(generation, "was changed in the store")
-            move(store.tree_dir(journal.new), area.tree)
+            take(store.tree_dir(journal.new), area.tree)
+            if (
+                store.tree_dir(journal.new).exists()
+                and entries_digest(read_tree(area.tree)) != generation.manifest_digest
+            ):
+                raise _damaged_generation(generation, "changed while it was being copied")
             return generation.manifest_digest
         if self.change.rebuild is None:
             raise _damaged_generation(generation, "has no files in the store")

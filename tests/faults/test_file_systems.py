@@ -181,3 +181,57 @@ def test_a_mount_point_as_live_directory_is_refused(tmp_path: Path) -> None:
         assert [problem.code for problem in world.plan(package).problems] == ["LIVE_IS_MOUNT"]
 
     with_own_mounts(body)
+
+
+def test_generations_in_an_image_layer(tmp_path: Path) -> None:
+    """A container on an image that has our store: its generations cannot be renamed either."""
+
+    def body() -> None:
+        lower = World(tmp_path / "lower").make()
+        found = live_digest(lower.store)
+        first = lower.install(lower.package("1")).change
+        assert first is not None
+        one = live_digest(lower.store)
+        lower.install(lower.package("2"))
+        two, others = live_digest(lower.store), others_digest(lower.store)
+        try:
+            lower.install(lower.package("3"), smoke=FAIL)
+        except SmallqError as error:
+            assert error.code == "SMOKE_WRONG_NUMBERS", error
+        assert any(item.failed for item in list_generations(lower.store))
+
+        def container(name: str) -> World:
+            place = tmp_path / name
+            for part in ("upper", "work", "merged"):
+                (place / part).mkdir(parents=True)
+            layers = f"lowerdir={tmp_path}/lower,upperdir={place}/upper,workdir={place}/work,redirect_dir=off"
+            mount("-t", "overlay", "overlay", "-o", layers, place / "merged")
+            return World(place / "merged")
+
+        world = container("a")
+        # A rollback whose tree must be copied out of the layer, and back, and to what was there before us.
+        for target, digest in ((None, one), (None, two), (first.adopted, found), (None, two)):
+            report = rollback(world.store, operator=packages.OPERATOR, to=target, smoke=lambda: PASS)
+            assert report.failure is None
+            assert live_digest(world.store) == digest
+            assert list(settled_problems(world.store, (digest,), others)) == []
+        # The failed generation of the image would be dropped now; it can only stay, and must not stop the install.
+        world.install(world.package("4"))
+        assert list(settled_problems(world.store, (live_digest(world.store),), others)) == []
+
+        world = container("b")
+        report = uninstall(world.store, purge=True)
+        assert not world.store.live.exists()
+        assert not world.store.root.exists()
+        assert others_digest(world.store) == others
+
+        world = container("c")
+        # An error before the switch leaves the layer's generation where it is.
+        try:
+            rollback(world.store, operator=packages.OPERATOR, smoke=lambda: PASS, method="renames")
+        except SmallqError as error:
+            assert error.code == "IO_ERROR", error
+        assert live_digest(world.store) == two
+        assert list(settled_problems(world.store, (two,), others)) == []
+
+    with_own_mounts(body)
