@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,19 +66,15 @@ def _target(call: Call, soc: str | None, arch: str | None, cann_version: str | N
     from dataclasses import replace
 
     from smallq_deploy.base.versions import CannVersion
-    from smallq_deploy.machine.devices import unit_of
+    from smallq_deploy.machine.devices import unit_named
     from smallq_deploy.machine.environment import detect_environment
     from smallq_deploy.package.compat import Target
-    from smallq_deploy.package.releases import UNIT_PATTERN
 
     found = detect_environment(cann=call.cann, opp=call.opp)
     for warning in found.warnings:
         call.events.warning(warning)
     toolkit = found.toolkit
-    unit = soc or ""
-    if soc is not None and not re.fullmatch(UNIT_PATTERN, soc):  # ascend910b is a unit, Ascend910B an (older) chip
-        unit = unit_of(soc, toolkit) or soc.lower()
-    target = Target.of(found, unit)
+    target = Target.of(found, unit_named(soc, toolkit) if soc else "")
     if toolkit is None:
         target = replace(target, arch="")  # a laptop says nothing about the machine that is meant
     else:
@@ -402,7 +397,9 @@ def fetch(
     if is_url(source) and not stated and checked.state != "good":
         call.events.warning("no digest and no signature was given: only the encrypted connection vouches for this file")
     path = _copied(fetched.path, output) if output is not None else fetched.path
-    how = "found in the cache" if fetched.cached else f"fetched in {max(fetched.attempts, 1)} attempts"
+    how = f"fetched in {fetched.attempts} attempts" if fetched.attempts > 1 else "fetched"
+    if fetched.cached or not fetched.attempts:
+        how = "found in the cache" if fetched.cached else "copied into the cache"
     data = {
         **fetched.to_dict(),
         "path": str(path),
@@ -410,7 +407,7 @@ def fetch(
         "signature": checked.to_dict(),
     }
     blocks: list[Block] = [
-        Line(f"{how if fetched.attempts != 1 else 'fetched'}: {path}"),
+        Line(f"{how}: {path}"),
         Facts(
             [
                 ("release", found.id if found else ""),

@@ -80,7 +80,7 @@ class Session:
     @cached_property
     def selection(self) -> Selection | None:
         """How the release was chosen; None where there was no choice."""
-        from smallq_deploy.machine.devices import unit_of
+        from smallq_deploy.machine.devices import unit_named
         from smallq_deploy.package.compat import Policy, Target
         from smallq_deploy.package.selection import find_releases, select_release
 
@@ -91,7 +91,7 @@ class Session:
             self.call.events.warning(f"a release is left out: {item.reasons[0]}")
         if len(candidates.releases) < 2:
             return None
-        unit = (unit_of(self.soc, self.toolkit) or self.soc.lower()) if self.soc else ""
+        unit = unit_named(self.soc, self.toolkit) if self.soc else ""
         return select_release(Target.of(self.environment, unit), candidates, Policy(**self.allow))
 
     @property

@@ -150,6 +150,16 @@ def unit_of(soc: str, toolkit: Toolkit | None) -> str:
     return _unit_and_source(soc, toolkit)[0]
 
 
+def unit_named(name: str, toolkit: Toolkit | None) -> str:
+    """The compute unit a user means: a unit's own name (ascend910b) as it is, else the unit of a chip (Ascend910B3).
+
+    The case tells them apart: ascend910b is a unit, Ascend910B is a chip of an older one.
+    """
+    if re.fullmatch(r"ascend[a-z0-9_]{1,40}", name):
+        return name
+    return unit_of(name, toolkit) or name.lower()
+
+
 def visible_devices(value: str, count: int) -> tuple[tuple[int, ...], str]:
     """(logical ids that a process sees, what is wrong) for a value of ASCEND_RT_VISIBLE_DEVICES.
 

@@ -194,3 +194,10 @@ def test_a_full_disk(published: Published, tmp_path: Path) -> None:
     ran = smallq(*arguments, env={"XDG_CACHE_HOME": str(place)}, prefix=full)
     assert (ran.status, ran.codes) == (8, ["NO_SPACE"])
     assert "XDG_CACHE_HOME" in ran.document["errors"][0]["hint"]
+
+
+def test_a_unit_is_no_chip(published: Published) -> None:
+    """ascend910b is the unit of Ascend910B3; the chip called Ascend910B has another."""
+    for soc, unit in (("ascend910b", "ascend910b"), ("Ascend910B3", "ascend910b"), ("Ascend910B", "ascend910")):
+        found = checked(smallq("release", "list", "--soc", soc, "--json"), "release list")
+        assert found["target"]["unit"] == unit
