@@ -21,6 +21,7 @@ from smallq_deploy.base.errors import (
     access_error,
 )
 from smallq_deploy.base.fsops import tree_size
+from smallq_deploy.base.versions import CannVersion
 from smallq_deploy.operate.downgrade import downgrade
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
 from smallq_deploy.store.live import LiveState, live_exists, observe_live
@@ -205,6 +206,11 @@ def _machine(
         )
     elif not unit:
         warnings.append("the compute unit of this machine is unknown (no device found); the package's was not compared")
+    built = _built_with(run)
+    if built is not None and built > toolkit.version:
+        warnings.append(
+            f"the package was built with CANN {built}, this is {toolkit.version}: it may need functions this one lacks"
+        )
     verdict = verdict_on(environment, release, run, facts.compat, options)
     warnings += verdict.warnings
     yield from verdict.problems
@@ -216,6 +222,15 @@ def _machine(
         )
     if evidence is not None and toolkit.arch not in evidence.arches:
         warnings.append(f"{release.name} {release.version} was not tried on {toolkit.arch} ({evidence.source})")
+
+
+def _built_with(run: RunFile) -> CannVersion | None:
+    """The CANN a package was built with; None where it does not tell: up to 8.3 it names a component's version."""
+    try:
+        version = CannVersion.parse(run.compiler_version)
+    except UsageError:
+        return None
+    return version if version.release >= (8, 5) else None
 
 
 def _room(facts: Facts, store: Store) -> Iterator[SmallqError]:

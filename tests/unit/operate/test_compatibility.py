@@ -115,6 +115,15 @@ def test_what_was_not_tried_on_this_architecture_is_a_warning(world: World) -> N
     assert any(f"was not tried on {arch}" in text for text in plan.warnings) == (arch == "aarch64")
 
 
+def test_a_package_of_a_newer_cann_is_a_warning(world: World) -> None:
+    run = read_run(world.package("1"))
+    for built, told in (("8.5.2", True), ("8.5.0", False), ("7.7.0.1.238", False), ("8.3.0.1.200", False), ("", False)):
+        made = replace(run, compiler_version=built)
+        plan = make_plan(environment(world.opp), release(), world.store, made, InstallOptions())
+        assert plan.decision == "install"
+        assert any(f"built with CANN {built}" in text for text in plan.warnings) == told
+
+
 def test_a_malformed_file_of_the_site_refuses_the_plan(world: World) -> None:
     write_compat("known_bad: 3\n")
     plan = planned(world, environment(world.opp))
