@@ -179,7 +179,9 @@ class Context:
         found = self.toolkit.environment()
         custom = self.environ.get("ASCEND_CUSTOM_OPP_PATH", "")
         if custom:
-            found["ASCEND_CUSTOM_OPP_PATH"] = custom
+            found["ASCEND_CUSTOM_OPP_PATH"] = ":".join(
+                dict.fromkeys([*custom.split(":"), *found.get("ASCEND_CUSTOM_OPP_PATH", "").split(":")])
+            ).strip(":")
         libraries = [*found.get("LD_LIBRARY_PATH", "").split(":"), *self.environ.get("LD_LIBRARY_PATH", "").split(":")]
         found["LD_LIBRARY_PATH"] = ":".join(dict.fromkeys(part for part in libraries if part))
         return found
@@ -246,7 +248,9 @@ def _with_options(found: Finding, options: str) -> Finding:
     """The commands that mend, for the toolkit and vendor that were looked at."""
     if not options:
         return found
-    mend = tuple(re.sub(r"(smallq-deploy [a-z]+)(?![^`]*--cann)", rf"\1 {options}", line) for line in found.mend)
+    mend = tuple(
+        re.sub(r"(smallq-deploy [a-z]+)(?![^`]*--(?:cann|opp))", rf"\1 {options}", line) for line in found.mend
+    )
     return replace(found, mend=mend)
 
 

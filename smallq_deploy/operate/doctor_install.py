@@ -10,6 +10,7 @@ from pathlib import Path
 from smallq_deploy.base.errors import ConflictError, InstallError, NoToolkitError, UsageError
 from smallq_deploy.base.fsops import sha256_file, tree_size
 from smallq_deploy.machine.facts import read_key_values
+from smallq_deploy.machine.places import shared_file_system
 from smallq_deploy.machine.toolkit import Toolkit
 from smallq_deploy.operate.doctor import (
     FAIL,
@@ -32,7 +33,6 @@ from smallq_deploy.store.generations import list_generations
 from smallq_deploy.store.recovery import open_transaction
 
 _ROOM = 64 << 20  # bytes; several times what the operator's package unpacks to
-_NETWORK = ("nfs", "nfs4", "cifs", "lustre", "gpfs", "ceph", "fuse.ceph", "beegfs", "fuse.juicefs")
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _SHOWN = 8
 
@@ -49,24 +49,14 @@ def place(context: Context) -> Finding:
     if is_mount_point(store.live):
         mend = f"mount {store.vendors} instead of {store.live}"
         return Finding(FAIL, f"{store.live} is a mount point", mend=(mend,))
-    kind = _file_system(store.vendors if store.vendors.exists() else store.opp)
-    if kind in _NETWORK:
-        text = f"{store.vendors} is on {kind}: every node that mounts it sees the same install"
-        return Finding(WARN, text, why="two nodes that install at once do not see each other's lock on every server",
-                       mend=("install once, on one node; run `smallq-deploy verify` on the others",))  # fmt: skip
-    return Finding(PASS, f"{store.vendors} can be switched", (f"file system {kind or 'unknown'}",))
-
-
-def _file_system(path: Path) -> str:
-    """Type of the file system that holds ``path``, from /proc/self/mountinfo; '' unknown."""
-    try:
-        device = os.stat(path).st_dev
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    kinds = [line.partition(" - ")[2].split(" ", 1)[0] for line in lines if line.split(" ", 3)[2] == wanted]
-    return kinds[-1] if kinds else ""
+    where = store.vendors if store.vendors.exists() else store.opp
+    shared = shared_file_system(where, context.root)
+    if shared:
+        text = f"{store.vendors} is shared ({shared}): every node that mounts it sees the same install"
+        why = "two nodes that install at once do not see each other's lock on every server"
+        advice = "install once, on one node; run `smallq-deploy verify` on the others"
+        return Finding(WARN, text, why=why, mend=(advice,))
+    return Finding(PASS, f"{store.vendors} can be switched")
 
 
 @check("writable", "install", "installing needs to write beside the live directory")

@@ -28,8 +28,9 @@ def environment(context: Context) -> Finding:
             findings.append(Finding(FAIL, f"{name} is not set", mend=(load,)))
         elif not os.path.isdir(value):
             findings.append(Finding(FAIL, f"{name} names {value}, which does not exist", mend=(load,)))
-    if opp and os.path.isdir(opp) and not same_place(opp, chosen.opp):
-        text = f"ASCEND_OPP_PATH names {opp}, but {chosen.opp} is the toolkit that was chosen"
+    expected = chosen.home / "opp" if chosen.private else chosen.opp
+    if opp and os.path.isdir(opp) and not same_place(opp, expected):
+        text = f"ASCEND_OPP_PATH names {opp}, but {expected} is the toolkit that was chosen"
         findings.append(Finding(FAIL, text, mend=(load, f"or choose that toolkit: --cann {Path(opp).parent}")))
     if home and opp and os.path.isdir(home) and os.path.isdir(opp) and not same_place(Path(home, "opp"), opp):
         text = f"ASCEND_HOME_PATH ({home}) and ASCEND_OPP_PATH ({opp}) belong to different toolkits"
@@ -48,9 +49,15 @@ def _without(variable: str, entries: list[str], bad: set[str]) -> str:
 def custom_opp_path(context: Context) -> Finding:
     name = "ASCEND_CUSTOM_OPP_PATH"
     entries = [part for part in context.environ.get(name, "").split(":") if part]
-    if not entries:
-        return Finding(PASS, f"{name} is not set in {context.source}")
     findings = []
+    if context.environment.toolkit is not None:
+        absent = [path for path in context.toolkit.custom_paths if not any(same_place(path, part) for part in entries)]
+        for path in absent:
+            text = f"{path} is in a root of its own, and {name} of {context.source} does not name it"
+            line = f'eval "$(smallq-deploy env --opp {context.toolkit.opp})"'
+            findings.append(Finding(WARN, text, why="programs find it by this variable only", mend=(line,)))
+    if not entries:
+        return worst(findings, f"{name} is not set in {context.source}")
     bad: set[str] = set()
     operator = context.release.operator
     live = context.store.live if context.store else None
@@ -75,7 +82,7 @@ def custom_opp_path(context: Context) -> Finding:
     found = worst(findings, f"{len(entries)} entries, none of them stale")
     if not bad:
         return found
-    mend = (_without(name, entries, bad), "look for the line that sets it in ~/.bashrc and /etc/profile.d")
+    mend = (*found.mend, _without(name, entries, bad), "look for the line that sets it in ~/.bashrc and /etc/profile.d")
     return Finding(found.status, found.message, found.evidence, found.why, mend)
 
 

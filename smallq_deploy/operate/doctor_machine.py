@@ -34,16 +34,19 @@ def toolkit(context: Context) -> Finding:
             "commands that change something refuse to guess between toolkits",
             (f"source {found.chosen.set_env}", f"or say --cann {found.chosen.home} with each command"),
         )
+    # A private root is a choice, not a defect; whether programs find it is asked by the checks of lookup.
+    if found.warnings and not found.chosen.private:
+        mend = f"source {found.chosen.set_env}"
+        return Finding(WARN, found.warnings[0], (*found.warnings[1:], *evidence), mend=(mend,))
     return Finding(PASS, f"CANN {found.chosen.version} in {found.chosen.home} ({found.why})", evidence)
 
 
 @check("toolkit-files", "machine", "version files that disagree are the mark of a half-done upgrade")
 def toolkit_files(context: Context) -> Finding:
     chosen = context.toolkit
-    warnings = (*chosen.warnings, *context.environment.discovery.warnings)
-    if warnings:
+    if chosen.warnings:
         mend = f"install CANN {chosen.version} again, toolkit and ops packages of the same version"
-        return Finding(WARN, warnings[0], tuple(warnings[1:]), mend=(mend,))
+        return Finding(WARN, chosen.warnings[0], chosen.warnings[1:], mend=(mend,))
     sources = tuple(f"{name}: {source}" for name, source in sorted(chosen.sources.items()))
     return Finding(PASS, f"the version files agree on {chosen.version}", sources)
 

@@ -125,7 +125,10 @@ def other_opps(environment: Environment, opp: Path) -> tuple[Path, ...]:
         root = environment.toolkit.install_root
         places += [*sorted(root.glob("cann-*")), *sorted(root.glob("ascend-toolkit/*"))]
     found = [Path(os.path.realpath(place / "opp")) for place in places if os.path.isdir(place / "opp")]
-    return tuple(path for path in dict.fromkeys(found) if path != Path(os.path.realpath(opp)))
+    own = {os.path.realpath(opp)}
+    if environment.toolkit is not None:
+        own.add(os.path.realpath(environment.toolkit.home / "opp"))  # not the same with --opp
+    return tuple(path for path in dict.fromkeys(found) if str(path) not in own)
 
 
 def left_behind(environment: Environment, store: Store) -> tuple[Left, ...]:

@@ -228,7 +228,16 @@ def read_environment(source: str) -> tuple[dict[str, str], str]:
     found = dict(_variables(text.split("\0") if "\0" in text or is_pid else text.splitlines(), shell="\0" not in text))
     if not found:
         raise UsageError("BAD_ENVIRONMENT", f"--environment {source} holds no NAME=VALUE", hint=hint)
-    return found, f"{what} (as it was started)" if is_pid else what
+    return found, f"{what} (as it was started{_elsewhere(source)})" if is_pid else what
+
+
+def _elsewhere(pid: str) -> str:
+    """What to add of a process that sees other files than this one."""
+    try:
+        same = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return ""
+    return "" if same else "; it is in a container or mount namespace, whose files were not looked at"
 
 
 def _variables(items: list[str], *, shell: bool) -> list[tuple[str, str]]:

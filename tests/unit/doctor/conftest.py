@@ -38,6 +38,8 @@ class Machine:
     release: Release
     changes: dict[str, Any] = field(default_factory=dict)  # of the Environment
     environ: dict[str, str] | None = None  # None: a shell that sourced set_env.sh
+    named: dict[str, str] = field(default_factory=dict)  # variables by which toolkits are looked for
+    opp: Path | None = None  # --opp
 
     @property
     def ascend(self) -> Path:
@@ -52,7 +54,7 @@ class Machine:
         return self.store.live
 
     def environment(self) -> Environment:
-        found = detect_environment(environ={}, root=self.root)
+        found = detect_environment(environ=self.named, root=self.root, opp=self.opp)
         return replace(found, **self.changes)
 
     def shell(self, **more: str) -> dict[str, str]:

@@ -174,6 +174,16 @@ def live_is_link(machine: Machine) -> None:
     machine.live.symlink_to(machine.root / "moved")
 
 
+def shared(machine: Machine) -> None:
+    point = f"/{machine.ascend.relative_to(machine.root)}"
+    write(machine.root / "proc/self/mountinfo", f"36 1 0:50 / {point} rw - nfs4 filer:/soft rw\n")
+
+
+def two_variables(machine: Machine) -> None:
+    home = make_new(machine.root / "opt", "8.5.1")
+    machine.named = {"ASCEND_HOME_PATH": str(machine.home), "ASCEND_TOOLKIT_HOME": str(home)}
+
+
 def closed_vendors(machine: Machine) -> None:
     machine.store.vendors.chmod(0o750)
 
@@ -243,6 +253,7 @@ def left_behind(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "status", "says", "mend"),
     [
+        ("toolkit", two_variables, "warn", "ASCEND_HOME_PATH counts", "set_env.sh"),
         ("toolkit-files", disagree, "warn", "8.5.1", "install CANN 8.5.0 again"),
         ("host-architecture", other_host, "warn", "this host is riscv64", "--no-smoke"),
         ("compatibility", too_old, "warn", ">=9.0.0", "--allow-untested"),
@@ -281,6 +292,7 @@ def left_behind(machine: Machine) -> None:
         ("resolution", config(None), "fail", "kernels from nowhere", "smallq-deploy repair"),
         ("duplicates", other_last, "warn", OPERATOR, "config.ini"),
         ("place", live_is_link, "fail", "is a link to", "real directory"),
+        ("place", shared, "warn", "nfs4 filer:/soft", "on one node"),
         ("readable", closed_vendors, "warn", "closed to other users", "chmod o+rx"),
         ("files", no_kernel_file, "fail", "MISSING_KERNEL", "package"),
         ("unchanged", edited, "fail", "1 of", "--reinstall"),
@@ -310,8 +322,8 @@ def test_a_defect_is_found(machine: Machine, name: str, change: Break, status: s
 def test_every_check_has_a_defect_above() -> None:
     (mark,) = test_a_defect_is_found.pytestmark  # type: ignore[attr-defined]
     tested = {case[0] for case in mark.args[1]}
-    # toolkit: an empty machine; writable, space: tests/cli/doctor; processes: below.
-    assert {item.name for item in checks()} - tested == {"toolkit", "writable", "space", "processes"}
+    # writable, space: tests/cli/doctor; processes: below.
+    assert {item.name for item in checks()} - tested == {"writable", "space", "processes"}
 
 
 def test_all_problems_are_shown_at_once(machine: Machine) -> None:
@@ -361,3 +373,22 @@ def test_processes_that_use_an_earlier_install(machine: Machine, root: str) -> N
         assert (f"(pid {child.pid})" in found.message) is (root == "earlier"), found
         assert found.status == ("warn" if root == "earlier" else "pass")
         child.communicate("")
+
+
+def test_a_root_of_ones_own_needs_the_variable(machine: Machine, tmp_path: Path) -> None:
+    """Installed without root: programs find it through ASCEND_CUSTOM_OPP_PATH, and by nothing else."""
+    own = tmp_path / "own"
+    live = make_vendor_tree(own / "vendors/customize", content=CONTENT)
+    (own / "vendors/config.ini").write_text("load_priority=customize\n")
+    shutil.rmtree(machine.live)
+    machine.store.config_ini.unlink()
+    machine.opp = own
+    machine.environ = machine.shell()
+    del machine.environ["ASCEND_CUSTOM_OPP_PATH"]
+    found = machine.look("custom-opp-path")
+    assert found.status == "warn" and str(live) in found.message
+    assert found.mend == (f'eval "$(smallq-deploy env --opp {own})"',)
+    assert machine.look("resolution").status == "fail"
+    machine.environ["ASCEND_CUSTOM_OPP_PATH"] = str(live)
+    for name in ("custom-opp-path", "environment", "toolkit", "resolution", "left-behind"):
+        assert machine.look(name).status == "pass", machine.look(name)
