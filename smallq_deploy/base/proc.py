@@ -144,7 +144,7 @@ def run(
     finally:
         if timed_out or child.poll() is None or kill_leftovers:
             _kill_group(child.pid)
-        child.wait()
+        _reap(child, _GRACE if timed_out else None)
         for stream in (child.stdout, child.stderr):
             if stream is not None:
                 stream.close()
@@ -153,7 +153,7 @@ def run(
     return Completed(
         tuple(args),
         where,
-        child.returncode,
+        child.returncode if child.returncode is not None else -signal.SIGKILL,
         "\n".join(chunks["out"]) + ("\n" if chunks["out"] else ""),
         "\n".join(chunks["err"]) + ("\n" if chunks["err"] else ""),
         time.monotonic() - start,
@@ -167,6 +167,14 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGTERM)
         child.wait(_GRACE)
     except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+        pass
+
+
+def _reap(child: subprocess.Popen[bytes], seconds: float | None) -> None:
+    """Wait for a child that was killed. One that sleeps in a driver cannot even be killed before the driver answers."""
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
         pass
 
 
