@@ -214,12 +214,15 @@ def _set_env_places(home: Path, real_home: Path, layout: str) -> list[Path]:
 _LITERAL_HOME = re.compile(r"^\s*export\s+(?:ASCEND_TOOLKIT_HOME|ASCEND_HOME_PATH)=[\"']?(/[^\"'\s$;]+)", re.MULTILINE)
 
 
-def _other_home(set_env: Path, opp: Path, root: Path) -> str:
-    """The home that set_env.sh has written in it, when this is another toolkit's; '' otherwise."""
-    found = _LITERAL_HOME.search(read_text(set_env) or "")
+def _odd_set_env(set_env: Path, opp: Path, root: Path) -> str:
+    """What is wrong with set_env.sh as it is written ('' nothing): unreadable, or made for another directory."""
+    denied: list[Path] = []
+    found = _LITERAL_HOME.search(read_text(set_env, denied) or "")
+    if denied:
+        return f"no permission to read {set_env}: this user can run nothing with this toolkit"
     if found is None or opp in (real(Path(found[1]) / "opp"), real(below(root, found[1]) / "opp")):
         return ""
-    return found[1]
+    return f"{set_env} activates {found[1]}, which is not this toolkit: was it moved or copied?"
 
 
 def _mixed_links(latest: Path) -> str:
@@ -315,9 +318,7 @@ def read_toolkit(home: Path, *, host_arch: str | None = None, root: Path = Path(
         if not os.path.isdir(latest / "opp"):
             warnings.append(f"{latest} has no usable link opp, so {set_env} cannot activate this toolkit")
         warnings += [odd for odd in (_mixed_links(latest),) if odd]
-    other = _other_home(set_env, opp, root)
-    if other:
-        warnings.append(f"{set_env} activates {other}, which is not this toolkit: was it moved or copied?")
+    warnings += [odd for odd in (_odd_set_env(set_env, opp, root),) if odd]
     return _toolkit(home, real_home, opp, set_env, layout, facts, root, tuple(warnings), host_arch)
 
 

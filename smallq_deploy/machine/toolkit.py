@@ -232,7 +232,9 @@ def _discover_named(search: _Search, cann: Path) -> Discovery:
         return _answer(search, None, errors[0].message, problem=errors[0])
     chosen = search.toolkits[0]
     several = len(search.toolkits) > 1
-    why = f"the {'active' if several else 'only'} toolkit below --cann {cann}"
+    active = search.candidates[0].taken and below[0].name in ("cann", "latest")
+    which = "only" if not several else "active" if active else "newest"
+    why = f"the {which} toolkit below --cann {cann}"
     return _answer(search, chosen, why, ambiguous=several)
 
 
