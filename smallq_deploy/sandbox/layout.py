@@ -164,8 +164,8 @@ def _tools(spec: Spec, libraries: Path | None) -> None:
     template = home / _TEMPLATE
     copy_sources(_SCRIPTS / "op_project/project", template)
     copy_sources(_SCRIPTS / "op_project/cmake", template / "cmake")
-    for helper in ("compile_kernel.sh", "index_kernels.sh"):
-        copy(NATIVE / "ascendc/cmake/scripts" / helper, template / "cmake/util" / helper)
+    for script in ("compile_kernel.sh", "index_kernels.sh"):
+        copy(NATIVE / "ascendc/cmake/scripts" / script, template / "cmake/util" / script)
     write(
         template / "cmake/makeself.cmake",
         filled(_SCRIPTS / "op_project/cmake/makeself.cmake", TAR_FORMAT="" if spec.is_old else "--tar-format posix"),
