@@ -82,7 +82,8 @@ def diagnosis_blocks(diagnosis: Diagnosis, *, verbose: bool = False) -> list[Blo
     counts = diagnosis.counts
     words = ", ".join(f"{counts[status]} {word}" for status, word in _SUMMARY if counts[status])
     blocks: list[Block] = [Line(f"doctor: {len(diagnosis.results)} checks: {words}")]
-    if diagnosis.resolution is not None:
+    looked = next((item.status for item in diagnosis.results if item.check.name == "resolution"), "skip")
+    if diagnosis.resolution is not None and looked != "skip":
         blocks.append(Line(diagnosis.resolution.sentence()))
     for status in _DETAILED:
         blocks += [_details(item) for item in diagnosis.results if item.status == status]

@@ -32,6 +32,7 @@ _ACTIONS = {
     help="The checkout of cann-recipes-infer to build with. Default: the one the old package was built with.",
 )
 @option("--soc", metavar="NAME", help="Chip or compute unit, such as ascend910b. Default: the NPUs found.")
+@option("--allow-prerelease", is_flag=True, help="Take a pre-release of CANN as the release it leads to.")
 @option("--allow-untested", is_flag=True, help="Lift refusals about versions; the generation records it.")
 @option("--no-smoke", is_flag=True, help="Install without the smoke test; the generation is unproven.")
 @device_option
@@ -40,6 +41,7 @@ def migrate(
     call: Call,
     recipes: Path | None,
     soc: str | None,
+    allow_prerelease: bool,
     allow_untested: bool,
     no_smoke: bool,
     device: str,
@@ -52,12 +54,14 @@ def migrate(
     """
     from smallq_deploy.operate.migrate import migrate as run_migrate
     from smallq_deploy.operate.migrate import plan as make_plan
+    from smallq_deploy.package.compat import Policy
 
     session = Session(call, mutating=True)
     toolkit = session.toolkit
     environment = session.environment
     unit = chosen_unit(session, soc) if soc is not None else ""
-    planned = make_plan(environment, session.release, session.store, recipes=recipes, unit=unit)
+    policy = Policy(allow_prerelease, allow_untested)
+    planned = make_plan(environment, session.release, session.store, recipes=recipes, unit=unit, policy=policy)
     data: dict[str, Any] = {"toolkit": toolkit.to_dict()}
     waiting = bool(planned.possible) and not call.dry_run and not call.yes and not call.interactive
     if call.dry_run or not planned.possible or waiting:
@@ -86,7 +90,13 @@ def migrate(
         environment,
         session.release,
         smoke=smoke_of,
-        options={"allow_untested": allow_untested, "no_smoke": no_smoke, "wait_seconds": call.wait, "device": device},
+        options={
+            "allow_prerelease": allow_prerelease,
+            "allow_untested": allow_untested,
+            "no_smoke": no_smoke,
+            "wait_seconds": call.wait,
+            "device": device,
+        },
         events=call.events,
     )
     return Answer({**data, **done.to_dict()}, migration_blocks(done), error=done.failure)

@@ -197,8 +197,10 @@ def built_in_kernels(context: Context) -> Finding:
     records = sorted((chosen.real_home / f"{chosen.arch}-linux").glob("ascend_ops_install.info"))
     index = chosen.opp / "built-in/op_impl/ai_core/tbe/kernel/config"
     unit = context.unit
-    if (index / unit).is_dir() or (chosen.real_home / "opp_kernel").is_dir():
-        return Finding(PASS, f"built-in kernels of CANN are here{f' for {unit}' if unit else ''}", (str(index),))
+    if unit and (index / unit).is_dir():
+        return Finding(PASS, f"built-in kernels of CANN for {unit} are here", (str(index / unit),))
+    if (chosen.real_home / "opp_kernel").is_dir():
+        return Finding(PASS, "a kernels package of CANN is installed", (str(chosen.real_home / "opp_kernel"),))
     if records:
         package = (read_key_values(records[0]) or {}).get("package_name", "")
         return Finding(PASS, f"{package or 'an ops package'} is recorded as installed", (str(records[0]),))

@@ -17,6 +17,7 @@ from smallq_deploy.base.errors import DifferencesError, SmallqError
 from smallq_deploy.base.events import Events
 from smallq_deploy.machine.facts import read_facts
 from smallq_deploy.operate.proving import Smoke
+from smallq_deploy.package.compat import Policy, Target, compat_of, judge
 from smallq_deploy.package.vendortree import inspect_vendor, other_vendors
 from smallq_deploy.store.generations import Generation, load_generation, read_state
 from smallq_deploy.store.paths import Store
@@ -175,17 +176,31 @@ def _generation(opp: Path, vendor: str) -> Generation | None:
 
 
 def plan(
-    environment: Environment, release: Release, store: Store, *, recipes: Path | None = None, unit: str = ""
+    environment: Environment,
+    release: Release,
+    store: Store,
+    *,
+    recipes: Path | None = None,
+    unit: str = "",
+    policy: Policy | None = None,
 ) -> Migration:
-    """What would be migrated, and how; builds and changes nothing. Raises AccessError."""
+    """What would be migrated, and how; builds and changes nothing.
+
+    ``policy`` is what the user accepts of the new toolkit (default: nothing untested). Raises AccessError, and
+    PackageError for compatibility data that cannot be understood.
+    """
     found = left_behind(environment, store)
     # Of several old toolkits, the first in the order of discovery speaks for a vendor directory.
     unique = {(item.vendor, item.missing): item for item in reversed(found)}
-    items = tuple(_decide(item, environment, release, recipes, unit) for item in reversed(unique.values()))
+    items = tuple(
+        _decide(item, environment, release, recipes, unit, policy or Policy()) for item in reversed(unique.values())
+    )
     return Migration(store, "planned" if items else "nothing", items)
 
 
-def _decide(left: Left, environment: Environment, release: Release, recipes: Path | None, unit: str) -> Item:
+def _decide(
+    left: Left, environment: Environment, release: Release, recipes: Path | None, unit: str, policy: Policy
+) -> Item:
     from smallq_deploy.operate.builder import find_built
 
     toolkit = environment.toolkit
@@ -213,6 +228,9 @@ def _decide(left: Left, environment: Environment, release: Release, recipes: Pat
         known = ", ".join(release.units)
         return Item(left, BY_HAND, f"for which chip to build is not known ({wanted or 'no device tells it'})",
                     f"name it: smallq-deploy migrate --soc {known}")  # fmt: skip
+    problems = judge(release, Target.of(environment, wanted), compat_of(release), policy).problems
+    if problems:
+        return Item(left, BY_HAND, problems[0].message, problems[0].hint, wanted)
     built = find_built(environment, release, wanted, vendor=left.vendor)
     if built is not None:
         return Item(left, REINSTALL, f"a package for {new} was built here", unit=wanted, package=built)

@@ -205,3 +205,14 @@ def test_an_operator_that_shares_its_directory_is_not_torn_out(machine: Machine,
     assert (ran.status, ran.codes) == (2, ["NOT_A_CHECKOUT"])
     outcomes = {item["vendor"]: item["outcome"] for item in checked(ran, "migrate")["items"]}
     assert outcomes == {"mixed": "", "customize": "failed"}
+
+
+def test_a_cann_that_nobody_tested_is_refused_before_anything_is_built(machine: Machine, tmp_path: Path) -> None:
+    home = make_new(machine.root, "9.9.0")
+    arguments = ("migrate", "--cann", home, "--soc", "ascend910b", "--recipes", tmp_path, "--json")
+    ran = smallq(*arguments, "--yes")
+    assert (ran.status, ran.codes) == (10, ["OPERATORS_LEFT"])
+    (item,) = checked(ran, "migrate")["items"]
+    assert item["action"] == "by-hand" and "--allow-untested" in item["hint"]
+    (item,) = checked(smallq(*arguments, "--allow-untested", "--dry-run"), "migrate")["items"]
+    assert item["action"] == "rebuild"

@@ -31,7 +31,7 @@ def test_switch_of_cann(fresh_toolkit: Callable[..., Path], operator_package: Pa
     recipes = ("--recipes", new / "cann-recipes-infer")
     planned = checked(smallq("migrate", *cann, *recipes, "--dry-run", "--json"), "migrate")
     assert [item["action"] for item in planned["items"]] == ["rebuild"]
-    ran = smallq("migrate", *cann, *recipes, "--yes", "--allow-untested", "--json")
+    ran = smallq("migrate", *cann, *recipes, "--yes", "--json")
     (item,) = checked(ran, "migrate")["items"]
     assert ran.status == 0, ran.document["errors"]
     assert (item["outcome"], item["generation"], item["found_version"]) == ("migrated", 1, "8.5.0")
@@ -50,6 +50,11 @@ def test_switch_of_cann(fresh_toolkit: Callable[..., Path], operator_package: Pa
         [live],
         live,
     )
+
+    # What was built for this toolkit needs no second build, and no checkout.
+    assert smallq("uninstall", *cann).status == 0
+    (item,) = checked(smallq("migrate", *cann, "--yes", "--json"), "migrate")["items"]
+    assert (item["action"], item["outcome"], item["recipes"]) == ("reinstall", "migrated", None)
 
     # A custom path of the old toolkit still wins over what was migrated.
     stale = {"ASCEND_CUSTOM_OPP_PATH": str(old / "cann-8.5.0/opp/vendors/customize")}
