@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from packaging.version import Version
 
@@ -43,8 +43,9 @@ def beside(source: str) -> str:
     """Where the signature of ``source`` is looked for: the same place, with ``.sig`` behind the path."""
     if not is_url(source):
         return source + SUFFIX
-    parts = urlsplit(source)
-    return urlunsplit(parts._replace(path=parts.path + SUFFIX))
+    end = re.search(r"[?#]|$", source)
+    at = end.start() if end else len(source)
+    return source[:at] + SUFFIX + source[at:]
 
 
 def resolve(location: str, manifest: Path) -> str:

@@ -34,7 +34,7 @@ def default_root(environ: Mapping[str, str] | None = None) -> Path:
 
 def key_of(*parts: str) -> str:
     """A file name for a source."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:40]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 @dataclass

@@ -7,6 +7,7 @@ hold the content against, only https is believed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from smallq_deploy.base.errors import DownloadError, SmallqError, UsageError
 from smallq_deploy.base.events import Events
 from smallq_deploy.package.downloads import Downloads, default_root, key_of
-from smallq_deploy.package.transfer import Transfer, Transport, is_url, shown, shown_safely
+from smallq_deploy.package.transfer import Transfer, Transport, is_url, shown
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def fetch(
             accept(cached)
             return Fetched(cached, shown(source), sha256, cached.stat().st_size, cached=True)
         kept = downloads.keep(part, name=file_name(source), source=source)
-        what = shown(source) if path is None else str(path)
+        what = shown(source if path is None else str(path))
         return Fetched(kept, what, part.digest.hexdigest(), part.size, False, job.resumed, job.attempts)
 
 
@@ -123,15 +124,29 @@ def _cached(downloads: Downloads, job: Transfer) -> Path | None:
 
 
 def _local_path(source: str) -> Path | None:
-    """The path of a file URL or plain path; None for what comes over the network. Raises UsageError BAD_URL."""
+    """The path of a file URL or plain path; None for what comes over the network.
+
+    Raises UsageError BAD_URL, PACKAGE_NOT_FOUND.
+    """
     if not is_url(source):
-        return Path(source)
+        return _possible(source)
+    if not source.isprintable():
+        raise UsageError("BAD_URL", f"{shown(source)} is no URL", hint="SCHEME://HOST/PATH")
     try:
         parts = urlsplit(source)
     except ValueError:
-        raise UsageError("BAD_URL", f"{shown_safely(source)} is no URL", hint="SCHEME://HOST/PATH") from None
+        raise UsageError("BAD_URL", f"{shown(source)} is no URL", hint="SCHEME://HOST/PATH") from None
     if parts.scheme.lower() != "file":
         return None
     if parts.netloc not in ("", "localhost"):
-        raise UsageError("BAD_URL", f"{source} names another host", hint="a file URL is file:///absolute/path")
-    return Path(unquote(parts.path))
+        raise UsageError("BAD_URL", f"{shown(source)} names another host", hint="a file URL is file:///absolute/path")
+    return _possible(unquote(parts.path, errors="surrogateescape"))
+
+
+def _possible(path: str) -> Path:
+    try:
+        if b"\0" not in os.fsencode(path):
+            return Path(path)
+    except UnicodeError:
+        pass
+    raise UsageError("PACKAGE_NOT_FOUND", f"{shown(path)} can be no file's name", hint="check the path")

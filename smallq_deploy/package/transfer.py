@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 from smallq_deploy.base.errors import DownloadError, UsageError, access_error
 from smallq_deploy.base.events import Events
@@ -58,11 +58,14 @@ def is_url(source: str) -> bool:
     return bool(_SCHEME.match(source))
 
 
-def shown(url: str) -> str:
-    """A URL without user, password and query, as messages and records have it."""
-    parts = urlsplit(url)
-    query = "..." if parts.query else ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+def shown(source: str) -> str:
+    """A source as messages and records have it: one line, a URL without user, password and query."""
+    text = source
+    if is_url(source):
+        scheme, _, rest = source.partition("://")
+        host, slash, path = re.split(r"[?#]", rest)[0].partition("/")
+        text = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" + ("?..." if "?" in rest else "")
+    return printable(text) or "an empty address"
 
 
 @dataclass
@@ -97,10 +100,10 @@ class Transfer:
         scheme = parts.scheme.lower()
         if scheme not in ("http", "https") or not host:
             if first:
-                raise UsageError("BAD_URL", f"{shown_safely(url)} cannot be fetched", hint=_URL_HINT)
+                raise UsageError("BAD_URL", f"{shown(url)} cannot be fetched", hint=_URL_HINT)
             raise DownloadError(
                 "BAD_REDIRECT",
-                f"{shown(self.source)} leads to {shown_safely(url)}, which is not followed",
+                f"{shown(self.source)} leads to {shown(url)}, which is not followed",
                 hint=_BY_HAND,
             )
         if scheme == "http" and not (self.sha256 or self.sealed):
@@ -136,7 +139,7 @@ class Transfer:
     def _wrong_digest(self, part: Part) -> DownloadError:
         return DownloadError(
             "DIGEST_MISMATCH",
-            f"{shown_safely(self.source)} is another file than stated: its sha256 is {part.digest.hexdigest()}, "
+            f"{shown(self.source)} is another file than stated: its sha256 is {part.digest.hexdigest()}, "
             f"not {self.sha256}",
             hint=_OTHER_FILE,
         )
@@ -148,19 +151,19 @@ class Transfer:
             # O_NONBLOCK: a pipe must not stop us.
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
-            raise UsageError("PACKAGE_NOT_FOUND", f"{path} does not exist", hint="check the path") from None
+            raise UsageError("PACKAGE_NOT_FOUND", f"{shown(str(path))} does not exist", hint="check the path") from None
         except OSError as error:
             raise access_error(error, f"read {path}") from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise UsageError("PACKAGE_NOT_FOUND", f"{path} is no file", hint="name the file itself")
-            self.check_size(os.fstat(fd).st_size, str(path))
+                raise UsageError("PACKAGE_NOT_FOUND", f"{shown(str(path))} is no file", hint="name the file itself")
+            self.check_size(os.fstat(fd).st_size, shown(str(path)))
             while chunk := _read_file(fd, path):
                 part.write(chunk)
-                self.check_limit(part.size, str(path))
+                self.check_limit(part.size, shown(str(path)))
         finally:
             os.close(fd)
-        self.check_size(part.size, str(path))
+        self.check_size(part.size, shown(str(path)))
         if not self._digest_is_right(part):
             raise self._wrong_digest(part)
 
@@ -331,10 +334,10 @@ class Transfer:
         elif status in _TRY_AGAIN:
             after = _number(headers.get("Retry-After")) or 0
             raise _TryAgain(
-                DownloadError("HTTP_STATUS", f"the server answers {status} {_printable(response.reason)}"), after=after
+                DownloadError("HTTP_STATUS", f"the server answers {status} {printable(response.reason)}"), after=after
             )
         else:
-            raise self._refused(status, _printable(response.reason))
+            raise self._refused(status, printable(response.reason))
         if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise DownloadError(
                 "BAD_ANSWER",
@@ -364,15 +367,6 @@ class Transfer:
             hint=hints.get(status, "check the address with a browser or curl"),
             details={"url": shown(self.source), "status": status},
         )
-
-
-def shown_safely(url: str) -> str:
-    """:func:`shown` for what may be no URL at all."""
-    try:
-        text = shown(url) if is_url(url) else url
-    except ValueError:
-        text = url.rpartition("@")[2]
-    return "".join(sign if sign.isprintable() else "?" for sign in text)[:300] or "an empty address"
 
 
 def _user_agent() -> str:
@@ -412,7 +406,7 @@ def _cut(headers: Any) -> str:
     return repr(str(headers.get("Content-Range", "")))[:80]
 
 
-def _printable(text: object) -> str:
+def printable(text: object) -> str:
     """What a server says, harmless for a terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in str(text or ""))[:300]
 
@@ -431,4 +425,4 @@ def _reason(error: BaseException) -> str:
         seen.add(id(inner))
     text = " ".join(str(inner).split()) or type(inner).__name__
     text = re.sub(r"^<[^>]*>: |^\w+\([^)]*\): ", "", text)
-    return _printable(re.sub(r"//[^/@\s]*@", "//", text))
+    return printable(re.sub(r"//[^/@\s]*@", "//", text))
