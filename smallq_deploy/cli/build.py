@@ -115,8 +115,8 @@ def build(
     says success. It is kept, with log, provenance and SBOM, and `install` without a package finds it. What was built
     before from the same sources with the same toolkit and compilers comes from the build cache; see `cache info`.
 
-    --vendor NAME makes a package for a vendor directory of that name. A directory holds the libraries of one build only;
-    with a name of its own, this operator lives beside those of others.
+    --vendor NAME makes a package for a vendor directory of that name. A directory holds the libraries of one build
+    only; with a name of its own, this operator lives beside those of others.
     """
     if standalone:
         context = click.get_current_context()
