@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +68,30 @@ def test_what_lies_beside_a_package(operator_package: Path, tmp_path: Path) -> N
     assert kernels
     for name in listed:
         assert sha256_file(tree / name) == listed[name]
+
+
+@pytest.mark.parametrize("tar_format", ["posix", "gnu"])
+def test_the_packer_leaves_the_time_out_only_where_it_is_told(
+    simulated_toolkit: Path, tmp_path: Path, tar_format: str
+) -> None:
+    """The same files, written at another time in another order and directory."""
+    tools = "tools/op_project_templates/ascendc/customize/cmake/util/makeself/makeself.sh"
+    packer = simulated_toolkit / "cann-8.5.0" / tools
+
+    def pack(name: str, files: tuple[str, ...], time: int, env: dict[str, str]) -> bytes:
+        tree = tmp_path / name / "tree"
+        tree.mkdir(parents=True)
+        for file in files:
+            (tree / file).write_text(f"echo {file}\n")
+            (tree / file).chmod(0o755)
+            os.utime(tree / file, (time, time))
+        os.utime(tree, (time, time))
+        command = ["bash", packer, "--tar-format", tar_format, "--nomd5", "--sha256", ".", "a.run", "x", "./install.sh"]
+        done = subprocess.run(command, cwd=tree, env={**os.environ, "TZ": "UTC", **env}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return (tree / "a.run").read_bytes()
+
+    names = ("install.sh", "b", "a")
+    fixed = {"SOURCE_DATE_EPOCH": "315532800"}
+    assert pack("1", names, 1_000_000_000, fixed) == pack("2", names[::-1], 1_500_000_000, fixed)
+    assert pack("3", names, 1_000_000_000, {}) != pack("4", names, 1_500_000_000, {})
