@@ -69,6 +69,11 @@ class _Request:
     bundle: BundleSource | None
     signing: Signing
 
+    @property
+    def signature(self) -> dict[str, Any] | None:
+        """What is known about who signed the package, or the bundle it came in; None for one just built."""
+        return self.signing.found.to_dict() if self.signing.found is not None else None
+
     def make_plan(self, *, may_build: bool) -> Plan:
         from smallq_deploy.machine.devices import require_device
         from smallq_deploy.operate.planner import InstallOptions, make_plan
@@ -190,6 +195,7 @@ def _plan_answer(request: _Request, plan: Plan) -> Answer:
         "toolkit": request.session.toolkit.to_dict(),
         "decision": plan.decision,
         "plan": plan.to_dict(),
+        "signature": request.signature,
     }
     if request.session.call.command == "install":
         data |= {"change": None, "recovered": None}
@@ -230,13 +236,13 @@ def install(call: Call, smoke_timeout: float, **values: Any) -> Answer:
         call.confirm("install it?")
     session = request.session
     smoke = smoke_call(session, request.device, smoke_timeout)
-    toolkit = {"toolkit": session.toolkit.to_dict()}
+    common = {"toolkit": session.toolkit.to_dict(), "signature": request.signature}
     try:
         report = run_install(made, smoke=smoke, events=call.events)
     except SmokeError as error:
         data, error.details = error.details, {"live": str(session.store.live)}
-        return Answer({**toolkit, **data}, [Line("the install was undone; nothing is different from before")], error)
-    return Answer({**toolkit, **report.to_dict()}, _report_blocks(session, report))
+        return Answer({**common, **data}, [Line("the install was undone; nothing is different from before")], error)
+    return Answer({**common, **report.to_dict()}, _report_blocks(session, report))
 
 
 def plan_blocks_text(plan: Plan) -> list[str]:

@@ -24,20 +24,26 @@ signers_option = option(
 require_option = option("--require-signature", is_flag=True, help="Refuse a package without a good signature.")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Signing:
-    """What the command line asks for: whose signatures count (None: the default), and whether one is needed."""
+    """What the command line asks for: whose signatures count (None: the default), and whether one is needed.
+
+    ``found`` is what was checked last: of the package, or of the bundle it came in.
+    """
 
     signers: Path | None = None
     required: bool = False
+    found: Checked | None = None
 
     def check(self, call: Call, path: Path) -> Checked:
         """Check the signature of a file. Raises what check_signature raises."""
         from smallq_deploy.package.signature import Checked, check_signature, signature_of
 
         if not self.required and not os.path.lexists(signature_of(path)):
-            return Checked("unsigned")
+            self.found = Checked("unsigned")
+            return self.found
         checked = check_signature(path, signers=self.signers, required=self.required)
+        self.found = checked
         if checked.state == "good":
             call.events.note(f"{path.name} is signed by {checked.signer} ({checked.key})")
         elif checked.state == "unchecked":

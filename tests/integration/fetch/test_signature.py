@@ -163,12 +163,16 @@ def test_install_refuses_what_is_not_signed_before_it_parses_it(
     assert smallq("plan", package, "--allowed-signers", signers, *common).codes == ["BAD_SIGNATURE"]
     ran = smallq("plan", package, *common)
     assert any("was not checked" in warning for warning in ran.document["warnings"])
+    assert checked(ran, "plan")["signature"]["state"] == "unchecked"
     assert "BAD_SIGNATURE" not in ran.codes
 
     keys[0].sign(package)
-    done = smallq("install", package, *policy, "--allow-untested", "--cann", home, "--no-smoke", "--yes")
+    done = smallq("plan", package, *policy, "--allow-untested", "--cann", home, "--no-smoke")
     assert done.status == 0, done.stderr
     assert "signed by release@example.org" in done.stderr
+    data = checked(smallq("install", package, *policy, "--allow-untested", *common), "install")
+    assert data["change"]["kept"] is True
+    assert data["signature"]["signer"] == "release@example.org"
 
 
 def test_a_bundle_must_be_signed_itself(signers: Path, keys: tuple[Signer, Signer], tmp_path: Path) -> None:
