@@ -176,7 +176,17 @@ class Context:
         toolkit's, with what the examined one would leave in it (ASCEND_CUSTOM_OPP_PATH and LD_LIBRARY_PATH)."""
         if self.sourced:
             return dict(self.environ)
-        found = self.toolkit.environment()
+        try:
+            found = self.toolkit.environment()
+        except SmallqError:
+            # The check named set-env says why; the other questions can be answered from the directories.
+            drivers = [str(self.toolkit.install_root / "driver/lib64" / part) for part in ("", "common", "driver")]
+            found = {
+                "ASCEND_HOME_PATH": str(self.toolkit.home),
+                "ASCEND_OPP_PATH": str(self.toolkit.opp),
+                "LD_LIBRARY_PATH": ":".join([str(self.toolkit.home / "lib64"), *drivers]),
+                "PATH": self.environ.get("PATH", os.defpath),
+            }
         custom = self.environ.get("ASCEND_CUSTOM_OPP_PATH", "")
         if custom:
             found["ASCEND_CUSTOM_OPP_PATH"] = ":".join(

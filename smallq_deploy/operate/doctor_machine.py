@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from smallq_deploy.base.errors import NoToolkitError
 from smallq_deploy.machine.facts import read_key_values
 from smallq_deploy.operate.doctor import FAIL, PASS, WARN, Context, Finding, Skip, check, worst
 
@@ -41,14 +42,27 @@ def toolkit(context: Context) -> Finding:
     return Finding(PASS, f"CANN {found.chosen.version} in {found.chosen.home} ({found.why})", evidence)
 
 
-@check("toolkit-files", "machine", "version files that disagree are the mark of a half-done upgrade")
+@check(
+    "toolkit-files", "machine", "contradictions are the mark of a half-done upgrade, or of an install that was moved"
+)
 def toolkit_files(context: Context) -> Finding:
     chosen = context.toolkit
     if chosen.warnings:
-        mend = f"install CANN {chosen.version} again, toolkit and ops packages of the same version"
+        mend = f"install CANN {chosen.version} again at this place, toolkit and ops packages of the same version"
         return Finding(WARN, chosen.warnings[0], chosen.warnings[1:], mend=(mend,))
     sources = tuple(f"{name}: {source}" for name, source in sorted(chosen.sources.items()))
     return Finding(PASS, f"the version files agree on {chosen.version}", sources)
+
+
+@check("set-env", "machine", "programs use CANN after this script was sourced; one that fails leaves them without it")
+def set_env(context: Context) -> Finding:
+    chosen = context.toolkit
+    try:
+        chosen.environment()
+    except (NoToolkitError, OSError) as error:
+        hint = error.hint if isinstance(error, NoToolkitError) else ""
+        return Finding(FAIL, str(error), (str(chosen.set_env),), mend=(hint,) if hint else ())
+    return Finding(PASS, f"{chosen.set_env} activates it")
 
 
 @check("host-architecture", "machine", "libraries of another architecture cannot be loaded")

@@ -56,6 +56,11 @@ def disagree(machine: Machine) -> None:
     write(machine.home / "share/info/runtime/version.info", "Version=8.5.1\n")
 
 
+def moved(machine: Machine) -> None:
+    (machine.home / "set_env.sh").write_text("export ASCEND_OPP_PATH=/usr/local/Ascend/cann-8.5.0/opp\n")
+    machine.environ = {}
+
+
 def other_host(machine: Machine) -> None:
     machine.changes["host_arch"] = "riscv64"
 
@@ -254,7 +259,8 @@ def left_behind(machine: Machine) -> None:
     ("name", "change", "status", "says", "mend"),
     [
         ("toolkit", two_variables, "warn", "ASCEND_HOME_PATH counts", "set_env.sh"),
-        ("toolkit-files", disagree, "warn", "8.5.1", "install CANN 8.5.0 again"),
+        ("toolkit-files", disagree, "warn", "8.5.1", "install CANN 8.5.0 again at"),
+        ("set-env", moved, "fail", "not ", "--cann"),
         ("host-architecture", other_host, "warn", "this host is riscv64", "--no-smoke"),
         ("compatibility", too_old, "warn", ">=9.0.0", "--allow-untested"),
         ("path-names", trap, "fail", "my.opp", "move it"),
@@ -351,6 +357,13 @@ def test_a_check_that_cannot_be_made_says_why_and_stops_nothing(machine: Machine
     damaged_state(machine)
     found = machine.look("proven")
     assert found.status == "unknown" and "STORE_DAMAGED" in found.evidence
+
+
+def test_a_script_that_fails_leaves_the_other_questions_answered(machine: Machine) -> None:
+    moved(machine)
+    found = diagnose(machine.context())
+    assert [item.check.name for item in found.results if item.status in ("fail", "unknown")] == ["set-env"]
+    assert found.resolution is not None and found.resolution.tiling == machine.live
 
 
 def test_mending_names_the_toolkit_that_was_looked_at(machine: Machine) -> None:
