@@ -239,7 +239,7 @@ def _decide(
         gone = f" ({place} is gone)" if place is not None else ""
         return Item(left, BY_HAND, f"no record tells the checkout it was built with{gone}",
                     "smallq-deploy migrate --recipes DIR, with a checkout of cann-recipes-infer", wanted)  # fmt: skip
-    return Item(left, REBUILD, f"built from source for {new}", unit=wanted, recipes=place)
+    return Item(left, REBUILD, f"for {new}, with the checkout {place}", unit=wanted, recipes=place)
 
 
 def recorded_recipes(generation: Generation | None) -> Path | None:

@@ -194,7 +194,7 @@ def _private() -> dict[str, str]:
     except (OSError, KeyError):
         pass  # a user without a name
     names.update({user: "<user>" for user in users if user != "root"})
-    return {name: stand_in for name, stand_in in names.items() if len(name) > 1 and name not in ("localhost", "/root")}
+    return {name: stand_in for name, stand_in in names.items() if len(name) > 1 and name != "localhost"}
 
 
 def _environment_text(environ: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from smallq_deploy.base.versions import CannSpecifier, CannVersion
 from smallq_deploy.machine.devices import Devices, Npu
 from smallq_deploy.operate.doctor import Check, Context, Finding, checks, diagnose
 from smallq_deploy.package.vendortree import API_LIBRARY, TBE
+from smallq_deploy.store.journal import Journal, write_journal
 from tests.support.packages import ARCH, OPERATOR, UNIT, make_vendor_tree
 from tests.support.toolkits import make_new, write
 from tests.unit.doctor.conftest import CONTENT, Machine
@@ -242,6 +243,11 @@ def damaged_journal(machine: Machine) -> None:
     machine.store.journal.write_text("{")
 
 
+def interrupted(machine: Machine) -> None:
+    left = Journal("0123456789ab", "install", "customize", "staging", "2026-01-01T00:00:00Z", {"pid": 1})
+    write_journal(machine.store, left)
+
+
 def leftovers(machine: Machine) -> None:
     (machine.store.root / "staging/0123456789ab").mkdir(parents=True)
 
@@ -310,6 +316,7 @@ def left_behind(machine: Machine) -> None:
         ("tiling-library", no_link, "warn", "missing", "--reinstall"),
         ("tiling-library", dangling_link, "warn", "riscv64", "--reinstall"),
         ("store", damaged_journal, "fail", "damaged", ""),
+        ("store", interrupted, "fail", "interrupted in phase 'staging'", "smallq-deploy recover"),
         ("store", leftovers, "warn", "leftovers", "smallq-deploy recover"),
         ("store", no_package, "warn", "generation 1 is gone", "--reinstall"),
         ("left-behind", left_behind, "warn", "VecAddSample", "smallq-deploy migrate"),

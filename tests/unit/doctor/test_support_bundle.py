@@ -59,7 +59,7 @@ def test_planted_secrets_are_replaced(text: str, secret: str) -> None:
     "text",
     [
         "ASCEND_OPP_PATH=/usr/local/Ascend/cann-8.5.0/opp",
-        "7 passed, 0 failed; compass=north; author: nobody; PWD=/work; bypass=1",
+        "7 passed, 0 failed; compass=north; author: nobody; PWD=/srv; bypass=1",
         "sha256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0ab8d0a0e1b1a5e7a1c5d2",
         "load_priority=customize,other",
         '{"verdict": "pass", "cases": [{"name": "one-key", "passed": true}]}',
