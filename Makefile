@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export XDG_CACHE_HOME ?= $(CURDIR)/.venv/cache
 NATIVE := $(shell git ls-files 'smallq_deploy/sandbox/native/**' 'src_op/**' 2>/dev/null | grep -E '\.(h|hpp|cpp)$$')
 
-.PHONY: help demo test lint unit kernel kernel-full faults bench-kernel bench-kernel-bars format clean-room clean setup-run setup-dev
+.PHONY: help demo test lint unit kernel kernel-full faults bench-kernel bench-kernel-bars bench-tool format clean-room clean setup-run setup-dev
 
 help:
 	@echo "make demo        the whole path in a simulated toolkit, no NPU needed (about 3 minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make kernel-full at least 300 random shapes over all paths, strict; not part of make test"
 	@echo "make faults      kill points and other faults (4 minutes)"
 	@echo "make bench-kernel  modelled times against two rival kernels and the roofline (2 to 5 minutes)"
+	@echo "make bench-tool  build cache, detect, reading packages, odd input: the tool's own speed (2 to 3 minutes)"
 	@echo "make format      let ruff and clang-format rewrite the sources"
 	@echo "make clean-room  make demo in a fresh Debian 12 tree (root; installs mmdebstrap; about 6 minutes)"
 	@echo "make clean       remove .venv and caches"
@@ -53,6 +54,9 @@ faults: setup-dev
 
 bench-kernel: setup-dev
 	$(PY) -m tests.benchmarks.bench_kernel
+
+bench-tool: setup-dev
+	$(PY) -m tests.benchmarks.bench_tool
 
 bench-kernel-bars: setup-dev
 	$(PY) -m tests.benchmarks.bench_kernel --bars-only

@@ -26,7 +26,12 @@ from tests.support import packages
 from tests.support.packages import make_vendor_tree, write_run
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make bench-tool` runs the readers of foreign text on 5,000 examples each; so does this file with the variable set.
+MANY = settings(
+    max_examples=int(os.environ.get("SMALLQ_FUZZ_EXAMPLES", "400")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 # --- packages ---
 
