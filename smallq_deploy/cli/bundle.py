@@ -14,6 +14,7 @@ from smallq_deploy.base.errors import UsageError
 from smallq_deploy.cli.options import PATH, Call, Frame, command, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table
 from smallq_deploy.cli.session import DEFAULT_VENDOR, Session
+from smallq_deploy.cli.signing import Signing, require_option, require_same, signers_option
 
 if TYPE_CHECKING:
     from smallq_deploy.operate.bundlefile import Index, PackageEntry
@@ -66,6 +67,7 @@ def own_bundle() -> Path | None:
     metavar="TARBALL",
     help="Carry this relocatable Python, for machines whose own is older than 3.10. Repeatable, one for each ARCH.",
 )
+@option("--sign", "key", type=PATH, metavar="KEY", help="Sign the bundle with this ssh key (ssh-keygen), beside it.")
 def create(
     call: Call,
     packages: tuple[Path, ...],
@@ -74,6 +76,7 @@ def create(
     socs: tuple[str, ...],
     for_cann: str | None,
     runtimes: tuple[Path, ...],
+    key: Path | None,
 ) -> Answer:
     """Pack the tool and PACKAGE files (default: every one that was built here) into one file.
 
@@ -92,12 +95,19 @@ def create(
         runtimes,
     )
     with call.events.step("pack the bundle and run it once on a bare Python"):
-        made = create_bundle(output or Path(f"{release.id}.pyz"), release, wanted)
+        made = create_bundle(output or Path(f"{release.id}.pyz"), release, wanted, key=key)
     for name, reason in made.left_out:
         call.events.note(f"left out {name}: {reason}")
     blocks: list[Block] = [
         Line(f"bundle: {made.path} ({made.size / (1 << 20):.1f} MiB)"),
-        Facts([("release", made.index.release), ("sha256", made.sha256), ("interpreters", _runtimes(made.index))]),
+        Facts(
+            [
+                ("release", made.index.release),
+                ("sha256", made.sha256),
+                ("interpreters", _runtimes(made.index)),
+                ("signature", str(made.signature or "")),
+            ]
+        ),
         *_contents(made.index),
         Bullets(
             "on the other machine:",
@@ -124,17 +134,21 @@ def _contents(index: Index) -> list[Block]:
 
 @command("bundle verify", toolkit=False, example="smallq-deploy bundle verify smallq.pyz")
 @click.argument("file", type=PATH, required=False)
-def verify(call: Call, file: Path | None) -> Answer:
+@require_option
+@signers_option
+def verify(call: Call, file: Path | None, require_signature: bool, allowed_signers: Path | None) -> Answer:
     """Read the bundle FILE to its last byte: layout, digests, and each package as `install` reads it.
 
     Without FILE the bundle that this tool was started from. Digests tell a damaged copy from a whole one; who made it
-    only the sha256 that its maker told you can say, or a signature.
+    only the sha256 that its maker told you can say, or the signature beside it, which is checked first.
     """
     from smallq_deploy.operate.bundlefile import verify_bundle
 
     path = _named_bundle(file)
+    checked = Signing(allowed_signers, require_signature).check(call, path)
     with call.events.step("read the bundle"), tempfile.TemporaryDirectory(prefix="smallq-bundle-") as scratch:
         found = verify_bundle(path, Path(scratch))
+    require_same(path, checked, found.sha256)
     blocks: list[Block] = [
         Line(f"{path} is whole: {found.members} members, {len(found.index.packages)} packages"),
         Facts(
@@ -143,11 +157,12 @@ def verify(call: Call, file: Path | None) -> Answer:
                 ("tool", f"smallq-deploy {found.index.tool_version}, Python {found.index.python}"),
                 ("interpreters", _runtimes(found.index)),
                 ("sha256", found.sha256),
+                ("signature", f"{checked.state} {checked.signer}".strip()),
             ]
         ),
         *_contents(found.index),
     ]
-    return Answer(found.to_dict(), blocks)
+    return Answer({**found.to_dict(), "signature": checked.to_dict()}, blocks)
 
 
 def _named_bundle(file: Path | None) -> Path:
@@ -187,7 +202,9 @@ def dockerfile(call: Call, file: Path | None, image: str | None, soc: str | None
     if image is None or not _IMAGE.fullmatch(image):
         shown = "" if image is None else f", not {image!r:.80}"
         raise UsageError(
-            "BAD_IMAGE", f"--from takes the name of an image with CANN{shown}", hint="for example ascendai/cann:8.5.0"
+            "BAD_IMAGE",
+            f"--from takes the name of an image with CANN{shown}",
+            hint="NAME:TAG, as `docker images` shows it",
         )
     cann = str(call.cann) if call.cann is not None else None
     for name, value, pattern in (("--soc", soc, _WORD), ("--cann", cann, _WORD), ("FILE", path.name, _PLAIN)):
@@ -271,6 +288,9 @@ class BundleSource:
             return read_run(opened.extract(entry.path, self.folder))
 
 
+create.short_help = "Pack the tool and packages into one file."
+verify.short_help = "Read a bundle to its last byte."
+dockerfile.short_help = "A Dockerfile that installs a bundle."
 bundle.add_command(create)
 bundle.add_command(verify)
 bundle.add_command(dockerfile)

@@ -19,12 +19,14 @@ from typing import Any
 import smallq_deploy
 from smallq_deploy.base.errors import IncompatibleError, PackageError, SmallqError, UsageError, access_error
 from smallq_deploy.base.fsops import fsync_dir, sha256_file
+from smallq_deploy.base.proc import run
 from smallq_deploy.base.versions import CannSpecifier, CannVersion
 from smallq_deploy.operate.built import PROVENANCE, SBOM, kept_records
 from smallq_deploy.operate.bundlefile import HEAD, INDEX, MAX_MEMBERS, MAX_SIZE, SUMS, Index, PackageEntry, open_bundle
 from smallq_deploy.operate.bundletool import PYTHONS, Item, main_module, prove, runtime_record, tool_items
 from smallq_deploy.package.releases import Release
 from smallq_deploy.package.runfile import RunFile, read_run
+from smallq_deploy.package.signature import NAMESPACE, signature_of
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 # What belongs to a package: ending in the bundle -> its name where this tool keeps packages that it built.
@@ -51,6 +53,7 @@ class Created:
     size: int
     index: Index
     left_out: tuple[tuple[str, str], ...]  # (package, reason)
+    signature: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,12 +61,13 @@ class Created:
             "sha256": self.sha256,
             "size": self.size,
             **self.index.to_dict(),
+            "signature": str(self.signature) if self.signature else None,
             "left_out": [{"package": name, "reason": reason} for name, reason in self.left_out],
         }
 
 
-def create(output: Path, release: Release, wanted: Wanted) -> Created:
-    """Write the bundle ``output``, run it once, and put it in place.
+def create(output: Path, release: Release, wanted: Wanted, *, key: Path | None = None) -> Created:
+    """Write the bundle ``output``, run it once, put it in place, and sign it with ``key``.
 
     Raises UsageError OUTPUT_EXISTS, NO_PACKAGE; PackageError BUNDLE_TOO_BIG, BUNDLE_INCOMPLETE,
     BAD_RUNTIME and what reading a package raises; access errors.
@@ -96,10 +100,28 @@ def create(output: Path, release: Release, wanted: Wanted) -> Created:
     )
     items.append(Item(INDEX, (json.dumps(index.to_dict(), indent=2, sort_keys=True) + "\n").encode()))
     try:
+        old = sha256_file(output) if output.is_file() else ""
         digest, size = _write(output, items)
+        if old not in ("", digest):
+            signature_of(output).unlink(missing_ok=True)  # it is of the bundle that was there before
     except OSError as error:
         raise access_error(error, f"write the bundle {output}") from error
-    return Created(output, digest, size, index, tuple(left_out))
+    signature = _sign(output, key) if key is not None else None
+    return Created(output, digest, size, index, tuple(left_out), signature)
+
+
+def _sign(output: Path, key: Path) -> Path:
+    """The detached signature of the bundle. Raises UsageError SIGN_FAILED; the bundle is there then, unsigned."""
+    signature = signature_of(output)
+    signature.unlink(missing_ok=True)  # ssh-keygen asks before it overwrites
+    done = run(["ssh-keygen", "-Y", "sign", "-q", "-f", key, "-n", NAMESPACE, output], timeout=300.0)
+    if not done.ok or not signature.is_file():
+        raise UsageError(
+            "SIGN_FAILED",
+            f"{output} is written, but not signed: ssh-keygen {done.describe()}",
+            hint=done.tail(2).replace("\n", "; ") or "a key with a passphrase must be in the ssh agent",
+        )
+    return signature
 
 
 def _check_output(output: Path) -> None:

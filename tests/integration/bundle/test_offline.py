@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,11 @@ def test_an_installed_tool_takes_the_package_from_a_bundle(
     assert dry["plan"]["package"]["sha256"] == planned["plan"]["package"]["sha256"]
 
 
+def sums(bundle: Path) -> list[str]:
+    with zipfile.ZipFile(bundle) as archive:
+        return archive.read("SHA256SUMS").decode().splitlines()
+
+
 def test_the_same_inputs_give_the_same_bytes(bundle_file: Path, operator_package: Path, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     place.mkdir()
@@ -82,6 +88,7 @@ def test_the_same_inputs_give_the_same_bytes(bundle_file: Path, operator_package
         shutil.copy(beside, place)
     os.utime(package, (1, 1))
     made = checked(smallq("bundle", "create", package, "-o", "again.pyz", "--json", cwd=place), "bundle create")
+    assert set(sums(place / "again.pyz")) ^ set(sums(bundle_file)) == set()
     assert made["sha256"] == hashlib.sha256(bundle_file.read_bytes()).hexdigest()
     assert [entry["sha256"] for entry in made["packages"]] == [hashlib.sha256(package.read_bytes()).hexdigest()]
     found = checked(smallq("bundle", "verify", bundle_file, "--json"), "bundle verify")
@@ -90,8 +97,6 @@ def test_the_same_inputs_give_the_same_bytes(bundle_file: Path, operator_package
 
 
 def test_a_bundle_names_no_place_of_its_maker(bundle_file: Path) -> None:
-    import zipfile
-
     with zipfile.ZipFile(bundle_file) as archive:
         names = archive.namelist()
         assert not [name for name in names if name.endswith((".so", ".pyc", "direct_url.json"))]
@@ -172,8 +177,6 @@ def test_an_unpacked_tool_that_others_can_write_is_not_used(bundle_file: Path, t
 
 
 def test_a_damaged_tool_does_not_start(bundle_file: Path, tmp_path: Path) -> None:
-    import zipfile
-
     with zipfile.ZipFile(bundle_file) as archive:
         info = archive.getinfo("tool/smallq_deploy/base/errors.py")
     raw = bytearray(bundle_file.read_bytes())
@@ -189,3 +192,30 @@ def test_bare_really_is_bare() -> None:
     """The proof above means something only where this interpreter cannot import what the bundle carries."""
     done = subprocess.run([*BARE, "-c", "import click"], capture_output=True, text=True)
     assert "ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="NO SIGNATURE TEST: there is no ssh-keygen")
+def test_a_signed_bundle(operator_package: Path, fresh_toolkit: Callable[..., Path], tmp_path: Path) -> None:
+    key, bundle, signers = tmp_path / "key", tmp_path / "b.pyz", tmp_path / "signers"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    signers.write_text(f'builder namespaces="smallq-deploy" {key.with_name("key.pub").read_text()}')
+    words = ("bundle", "create", operator_package, "-o", bundle, "--json")
+    failed = smallq(*words, "--sign", tmp_path / "none")
+    assert (failed.status, failed.codes) == (2, ["SIGN_FAILED"])
+    made = checked(smallq(*words, "--sign", key), "bundle create")
+    assert made["signature"] == f"{bundle}.sig"
+    trust = ("--allowed-signers", signers, "--require-signature")
+    found = checked(smallq("bundle", "verify", bundle, *trust, "--json"), "bundle verify")
+    assert (found["signature"]["state"], found["signature"]["signer"]) == ("good", "builder")
+    root = fresh_toolkit()
+    planned = checked(smallq("plan", "--bundle", bundle, *trust, "--cann", root, "--json"), "plan")
+    assert planned["decision"] == "install"
+    bundle.with_name("b.pyz.sig").rename(tmp_path / "kept.sig")
+    for command in (("bundle", "verify", bundle), ("install", "--bundle", bundle, "--cann", root)):
+        ran = smallq(*command, *trust, "--json")
+        assert (ran.status, ran.codes) == (5, ["NO_SIGNATURE"])
+    # Signed, then changed: refused before anything in it is read.
+    bundle.write_bytes(bundle.read_bytes() + b"x")
+    (tmp_path / "kept.sig").rename(bundle.with_name("b.pyz.sig"))
+    ran = smallq("bundle", "verify", bundle, *trust, "--json")
+    assert (ran.status, ran.codes) == (5, ["BAD_SIGNATURE"])
