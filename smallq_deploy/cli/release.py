@@ -465,6 +465,10 @@ def _copied(path: Path, output: Path) -> Path:
     return output / path.name
 
 
+list_releases.short_help = "Every release, and whether it fits."
+show.short_help = "What a release is, and its packages."
+verify.short_help = "Signature, digest and content of a file."
+fetch.short_help = "Bring a package here."
 release.add_command(list_releases)
 release.add_command(show)
 release.add_command(verify)

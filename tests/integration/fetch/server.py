@@ -213,6 +213,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(CONTENT[:1000])
         self.server.ending.wait(20)
 
+    def serve_stalls_once(self) -> None:
+        if self.first():
+            self.head(200, Content_Length=len(self.server.content), ETag=ETAG)
+            self.wfile.write(self.server.content[:1000])
+            self.server.ending.wait(20)
+        else:
+            self.serve_good()
+
     def serve_drips(self) -> None:
         """A byte now and then, so that no single wait is long."""
         self.head(200, Content_Length=len(CONTENT))

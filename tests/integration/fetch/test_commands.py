@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -194,6 +198,30 @@ def test_a_full_disk(published: Published, tmp_path: Path) -> None:
     ran = smallq(*arguments, env={"XDG_CACHE_HOME": str(place)}, prefix=full)
     assert (ran.status, ran.codes) == (8, ["NO_SPACE"])
     assert "XDG_CACHE_HOME" in ran.document["errors"][0]["hint"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_command_that_is_ended_is_gone_on_with(
+    published: Published, tmp_path: Path, number: int, status: int
+) -> None:
+    published.write("stalls-once")
+    command = [sys.executable, "-m", "smallq_deploy", "release", "fetch", "smallq-flash-attention", *MACHINE]
+    child = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        parts: list[Path] = []
+        while not (parts and parts[0].stat().st_size == 1000):
+            assert time.monotonic() < deadline and child.poll() is None
+            time.sleep(0.02)
+            parts = list(tmp_path.glob("cache/**/*.part"))
+        child.send_signal(number)
+        assert child.wait(30) == status
+    finally:
+        child.kill()
+    assert list(tmp_path.glob("cache/**/sha256/*/*")) == []
+    got = checked(fetch("smallq-flash-attention"), "release fetch")
+    assert got["resumed"] == 1000
+    assert Path(got["path"]).read_bytes() == published.server.content
 
 
 def test_a_unit_is_no_chip(published: Published) -> None:
