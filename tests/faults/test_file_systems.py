@@ -21,7 +21,7 @@ from smallq_deploy.store.generations import list_generations
 from smallq_deploy.store.history import read_history
 from tests.support import packages
 from tests.support.opp import FAIL, PASS, World
-from tests.support.world import live_digest, others_digest, settled_problems
+from tests.support.world import live_digest, others_digest, settled_problems, world_problems
 
 _CLONE_NEWNS = 0x00020000
 _UNAVAILABLE = 77
@@ -233,5 +233,55 @@ def test_generations_in_an_image_layer(tmp_path: Path) -> None:
             assert error.code == "IO_ERROR", error
         assert live_digest(world.store) == two
         assert list(settled_problems(world.store, (two,), others)) == []
+
+    with_own_mounts(body)
+
+
+def test_killed_while_a_generation_is_copied_out_of_an_image_layer(tmp_path: Path) -> None:
+    """The process dies at every third call that changes something; the next command recovers, old or new."""
+    calls = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.symlink", "open"}
+
+    def body() -> None:
+        mount("-t", "tmpfs", "tmpfs", tmp_path)  # thousands of fsyncs
+        lower = World(tmp_path / "lower").make()
+        lower.install(lower.package("1"))
+        one = live_digest(lower.store)
+        lower.install(lower.package("2"))
+        two, others = live_digest(lower.store), others_digest(lower.store)
+        seen, number = set(), 0
+        while True:
+            number += 3
+            place = tmp_path / "container"
+            for part in ("upper", "work", "merged"):
+                (place / part).mkdir(parents=True)
+            layers = f"lowerdir={tmp_path}/lower,upperdir={place}/upper,workdir={place}/work,redirect_dir=off"
+            mount("-t", "overlay", "overlay", "-o", layers, place / "merged")
+            world = World(place / "merged")
+            pid = os.fork()
+            if pid == 0:
+                left = number
+
+                def hook(event: str, arguments: tuple[object, ...]) -> None:
+                    nonlocal left
+                    writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE)
+                    if event in calls and writes:
+                        left -= 1
+                        if left == 0:
+                            os._exit(9)
+
+                sys.addaudithook(hook)
+                rollback(world.store, operator=packages.OPERATOR, smoke=lambda: PASS)
+                os._exit(0)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            assert status in (0, 9), status
+            problems = world_problems(world.store, (one, two), others)
+            assert problems == [], (number, problems)
+            seen.add(live_digest(world.store))
+            subprocess.run(["umount", str(place / "merged")], check=True)
+            subprocess.run(["rm", "-r", str(place)], check=True)
+            if status == 0:
+                break
+        assert seen == {one, two}
+        assert number > 60, number
 
     with_own_mounts(body)
