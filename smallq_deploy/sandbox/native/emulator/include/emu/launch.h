@@ -82,8 +82,7 @@ public:
         changed_.notify_all();
         changed_.wait(lock, [this, phase] { return phase_ != phase || stuck_; });
         if (phase_ == phase) {
-            // Where a block ended by its own finding, that finding says why; the wait for it is no news.
-            throw Finding{endedByFinding_ ? SIM_OK : SIM_HANG,
+            throw Finding{SIM_HANG,
                           core.Block(),
                           "SYNC_DEADLOCK",
                           "SyncAll",
@@ -105,7 +104,6 @@ private:
         if (!stuck_ && waiting_ != 0 && ended_ != 0 && ended_ + waiting_ == Launch().blockDim) {
             stuck_ = true;
             absent_ = ended_;
-            endedByFinding_ = !findings_.empty();
         }
     }
 
@@ -123,8 +121,9 @@ private:
             lock.lock();
             ++freeSlots_;
             ++ended_;
-            if (finding != nullptr && finding->status != SIM_OK) {
-                findings_.push_back(std::move(*finding));
+            if (finding != nullptr) {
+                std::vector<Finding>& list = finding->code == "SYNC_DEADLOCK" ? waits_ : findings_;
+                list.push_back(std::move(*finding));
             }
             NoteDeadlock();
             changed_.notify_all();
@@ -163,19 +162,22 @@ private:
     }
 
     // Conflicts between blocks. What else depends on who won such a race - the values - is no finding of its own then.
+    // Where a block ended by a finding of its own, that says why others wait for it; otherwise the wait is news.
     void AddConflicts() {
         std::vector<Finding> conflicts;
         accesses_.FindConflicts(&conflicts);
-        if (conflicts.empty()) {
-            return;
+        if (!conflicts.empty()) {
+            findings_.erase(std::remove_if(findings_.begin(), findings_.end(),
+                                           [](const Finding& finding) {
+                                               return finding.code == "UNWRITTEN_TO_GM" ||
+                                                      finding.code == "UNWRITTEN_TO_SCALAR" ||
+                                                      finding.code == "NAN_FROM_FINITE";
+                                           }),
+                            findings_.end());
         }
-        findings_.erase(std::remove_if(findings_.begin(), findings_.end(),
-                                       [](const Finding& finding) {
-                                           return finding.code == "UNWRITTEN_TO_GM" ||
-                                                  finding.code == "UNWRITTEN_TO_SCALAR" ||
-                                                  finding.code == "NAN_FROM_FINITE";
-                                       }),
-                        findings_.end());
+        if (findings_.empty()) {
+            findings_ = std::move(waits_);
+        }
         findings_.insert(findings_.end(), conflicts.begin(), conflicts.end());
     }
 
@@ -241,8 +243,8 @@ private:
     uint64_t phase_ = 0;
     bool stuck_ = false;
     uint32_t absent_ = 0;
-    bool endedByFinding_ = false;
-    std::vector<Finding> findings_;
+    std::vector<Finding> findings_;  // what ended a block, or a conflict between blocks
+    std::vector<Finding> waits_;     // of blocks that wait for ended ones
     AccessLog accesses_;
     std::vector<cost::Trace> traces_;  // one a block, when a report is asked for
 };
