@@ -63,7 +63,7 @@ def run_build(
     units = unit if isinstance(unit, str) else " and ".join(unit)
     with session.call.events.step(f"build {session.release.operator} for {units}"):
         return build_package(
-            session.environment,
+            session.discovery,
             session.release,
             recipes=recipes,
             unit=unit,

@@ -20,8 +20,7 @@ from smallq_deploy import __version__
 from smallq_deploy.base.errors import BuildError, IncompatibleError, PackageError, UsageError, access_error
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.proc import Completed, run
-from smallq_deploy.machine.environment import Environment
-from smallq_deploy.machine.toolkit import Toolkit, require_toolkit
+from smallq_deploy.machine.toolkit import Discovery, Toolkit, require_toolkit
 from smallq_deploy.operate.buildcache import BuildCache
 from smallq_deploy.operate.buildroutes import Job, Prepared, Route, find_project, find_template
 from smallq_deploy.operate.buildspace import (
@@ -149,7 +148,7 @@ class BuildRequest:
 
 
 def build(
-    environment: Environment,
+    discovery: Discovery,
     release: Release,
     *,
     unit: str | Sequence[str],
@@ -173,7 +172,7 @@ def build(
     """
     events = events or Events()
     units = (unit,) if isinstance(unit, str) else tuple(dict.fromkeys(unit))
-    request = _request(environment, release, units, recipes, vendor, sources, timeout)
+    request = _request(discovery, release, units, recipes, vendor, sources, timeout)
     start = time.monotonic()
     provenance: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -225,7 +224,7 @@ def build(
 
 
 def _request(
-    environment: Environment,
+    discovery: Discovery,
     release: Release,
     units: tuple[str, ...],
     recipes: Path | None,
@@ -233,7 +232,7 @@ def _request(
     sources: Path | None,
     timeout: float,
 ) -> BuildRequest:
-    toolkit = require_toolkit(environment.discovery, mutating=True)
+    toolkit = require_toolkit(discovery, mutating=True)
     route: Route = find_project(recipes) if recipes is not None else find_template(toolkit)
     operator_sources = find_sources(sources, release)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", vendor):

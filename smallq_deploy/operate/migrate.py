@@ -302,7 +302,7 @@ def _one(
     if package is None:
         assert item.recipes is not None
         package = build(
-            environment, release, recipes=item.recipes, unit=item.unit, vendor=item.left.vendor, events=events
+            environment.discovery, release, recipes=item.recipes, unit=item.unit, vendor=item.left.vendor, events=events
         ).package
     made = make_plan(environment, release, store, read_run(package), InstallOptions(unit=item.unit, **options))
     for warning in made.warnings:

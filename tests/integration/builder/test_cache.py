@@ -68,7 +68,7 @@ class Project:
     def build(self, **options: object) -> BuildResult:
         settings: dict[str, object] = {"recipes": self.recipes, "unit": UNIT, "sources": self.sources, **options}
         environment = settings.pop("environment", None) or self.environment()
-        return build(environment, RELEASE, **settings)  # type: ignore[arg-type]
+        return build(environment.discovery, RELEASE, **settings)  # type: ignore[arg-type]
 
     def command(self, *more: str) -> list[str]:
         paths = ("--cann", str(self.cann), "--recipes", str(self.recipes), "--sources", str(self.sources))

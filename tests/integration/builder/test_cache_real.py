@@ -33,13 +33,13 @@ def test_two_builds_are_the_same_bytes(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere" / "cache"))
     environment, recipes = detect_environment(cann=root), root / "cann-recipes-infer"
     release = default_release()
-    second = build(environment, release, recipes=recipes, unit=UNIT)
+    second = build(environment.discovery, release, recipes=recipes, unit=UNIT)
     assert not second.cached
     trees = [opened(operator_package, tmp_path / "one"), opened(second.package, tmp_path / "two")]
     assert tree_digest(trees[0]) == tree_digest(trees[1])
     assert sha256_file(operator_package) == sha256_file(second.package)
 
-    third = build(environment, release, recipes=recipes, unit=UNIT)
+    third = build(environment.discovery, release, recipes=recipes, unit=UNIT)
     assert third.cached
     assert third.run.file_sha256 == second.run.file_sha256
 

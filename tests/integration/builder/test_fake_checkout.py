@@ -77,7 +77,7 @@ def run_build(environment: Environment, release: Release, recipes: Path, sources
         write(recipes / "ops/ascendc/build.sh", "set -e\n" + script)
         settings: dict[str, object] = {"recipes": recipes, "unit": UNIT, "sources": sources, **options}
         made_for = settings.pop("release", release)
-        return build(environment, made_for, **settings)  # type: ignore[arg-type]
+        return build(environment.discovery, made_for, **settings)  # type: ignore[arg-type]
 
     return go
 
@@ -501,7 +501,7 @@ def test_machine_without_toolkit(release: Release, recipes: Path, sources: Path,
     nothing = detect_environment(environ={}, root=tmp_path / "root")
     write(recipes / "ops/ascendc/build.sh", "")
     with pytest.raises(NoToolkitError):
-        build(nothing, release, recipes=recipes, unit=UNIT, sources=sources)
+        build(nothing.discovery, release, recipes=recipes, unit=UNIT, sources=sources)
 
 
 def test_options_by_checkout(tmp_path: Path) -> None:

@@ -219,7 +219,11 @@ def test_changed_arithmetic_gives_wrong_numbers(
     recipes = simulated_toolkit / "cann-recipes-infer"
     digest = tree_digest(recipes)
     result = build(
-        detect_environment(cann=simulated_toolkit), release, recipes=recipes, unit="ascend910b", sources=sources
+        detect_environment(cann=simulated_toolkit).discovery,
+        release,
+        recipes=recipes,
+        unit="ascend910b",
+        sources=sources,
     )
     assert tree_digest(recipes) == digest
     assert result.provenance["compiler"].startswith("bisheng (simulated toolkit)")

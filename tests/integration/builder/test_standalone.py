@@ -80,7 +80,7 @@ def sources(tmp_path: Path) -> Path:
 def standalone(tmp_path: Path, sources: Path, **options: object) -> BuildResult:
     environment = detect_environment(cann=tmp_path / "Ascend", environ={}, root=tmp_path / "root")
     settings: dict[str, object] = {"unit": UNIT, "sources": sources, "vendor": "acme_ops", **options}
-    return build(environment, default_release(), **settings)  # type: ignore[arg-type]
+    return build(environment.discovery, default_release(), **settings)  # type: ignore[arg-type]
 
 
 def test_the_template_is_filled_in_a_copy(
@@ -173,7 +173,7 @@ def real_builds(simulated_toolkit: Path, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(place / "data"))
         environment = detect_environment(cann=simulated_toolkit)
-        ours = build(environment, default_release(), unit=UNIT, vendor="smallq_ops")
+        ours = build(environment.discovery, default_release(), unit=UNIT, vendor="smallq_ops")
         checkout = place / "recipes"
         shutil.copytree(simulated_toolkit / "cann-recipes-infer", checkout)
         sources = place / "vec_add_sample"
@@ -185,7 +185,9 @@ def real_builds(simulated_toolkit: Path, tmp_path_factory: pytest.TempPathFactor
         listed = 'file(GLOB _files\n        "${CMAKE_SOURCE_DIR}/src/first_op/CMakeLists.txt"\n    )'
         functions.write_text(text.replace(glob, listed))
         other = replace(default_release(), operator="VecAddSample", units=(UNIT, "ascend910_93"))
-        small = build(environment, other, unit=other.units, recipes=checkout, sources=sources, vendor="acme_ops")
+        small = build(
+            environment.discovery, other, unit=other.units, recipes=checkout, sources=sources, vendor="acme_ops"
+        )
         yield ours, small
 
 
