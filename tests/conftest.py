@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.faultrows import FULL, FaultRow, Tally
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("XDG_CACHE_HOME", str(CHECKOUT / ".venv" / "cache"))
 
@@ -136,6 +138,28 @@ def operator_environment(simulated_toolkit: Path, operator_package: Path, shared
     return found
 
 
+@pytest.fixture
+def fault_row(record_property: Callable[[str, object], None]) -> FaultRow:
+    """Reports what a fault test did; see tests/support/faultrows.py."""
+    return FaultRow(record_property)
+
+
+def _tally(reporter: pytest.TerminalReporter) -> Tally:
+    tally = Tally()
+    for kind in ("passed", "failed", "skipped"):
+        for report in reporter.getreports(kind):
+            if getattr(report, "when", "") in ("call", "setup"):
+                tally.add(report.user_properties)
+    return tally
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A full run of the fault tests fails when a row stays below its bar."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if FULL and reporter is not None and not hasattr(session.config, "workerinput") and _tally(reporter).shortfalls():
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what passing tests measured (record_property "measured"), also when they ran in other processes."""
     lines = [
@@ -147,4 +171,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines:
         terminalreporter.section("measured")
         for line in lines:
+            terminalreporter.write_line(line)
+    tally = _tally(terminalreporter)
+    if table := tally.table():
+        terminalreporter.section("fault matrix" + ("" if FULL else ", a subset"))
+        for line in [*table, *(tally.shortfalls() if FULL else ())]:
             terminalreporter.write_line(line)
