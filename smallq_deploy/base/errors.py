@@ -7,6 +7,7 @@ failed and where, a ``hint`` that says what to do next, ``details`` for machines
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -171,18 +172,32 @@ def raise_problems(problems: Sequence[SmallqError]) -> None:
         raise Problems(problems)
 
 
+def _permission_hint(number: int) -> str:
+    """Root is refused by other things than owners and modes."""
+    import errno
+
+    if os.geteuid() != 0:
+        return "run as the owner of the opp directory, or as root"
+    if number == errno.EPERM:
+        return "is it immutable? `lsattr -d PATH` shows an 'i' or 'a', `chattr -i -a PATH` takes it away"
+    return (
+        "root is refused too: a network file system with root_squash (run as the directory's owner), or SELinux or "
+        "AppArmor (`ausearch -m avc`, `dmesg`)"
+    )
+
+
 def access_error(error: OSError, doing: str) -> SmallqError:
     """The typed form of an OSError met while ``doing`` ("write /opp/vendors/config.ini")."""
     import errno
 
     name = errno.errorcode.get(error.errno or 0, "EUNKNOWN")
-    where = error.filename or ""
-    details = {"errno": name, "path": str(where)}
+    where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else ""
+    details = {"errno": name, "path": where}
     text = f"cannot {doing}: {error.strerror or error}"
+    if where and where not in text:
+        text += f" ({where})"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return AccessError(
-            "NO_PERMISSION", text, hint="run as the owner of the opp directory, or as root", details=details
-        )
+        return AccessError("NO_PERMISSION", text, hint=_permission_hint(error.errno), details=details)
     if error.errno == errno.EROFS:
         return AccessError(
             "READ_ONLY", text, hint="remount the file system read-write, or choose another --opp", details=details

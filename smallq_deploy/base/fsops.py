@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smallq_deploy.base.errors import ConflictError, InstallError
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_MAX_DEPTH = 200  # directories; a vendor tree has about ten
 
 
 def fsync_dir(path: Path) -> None:
@@ -49,11 +52,65 @@ def fsync_tree(root: Path) -> None:
         fsync_dir(Path(directory))
 
 
+def not_plain(path: Path, mode: int, *, wanted: str = "file") -> ConflictError:
+    """The error for a place of ours where somebody put something else; ``mode`` is what lstat says of it."""
+    kinds = {
+        stat.S_IFLNK: "a link",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFREG: "a file",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return ConflictError(
+        "NOT_PLAIN",
+        f"{path} is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a {wanted}: smallq-deploy does not go there",
+        hint=f"look who put it there (`ls -ld {path}`), move it away and run the command again",
+        details={"path": str(path)},
+    )
+
+
+def open_plain(path: Path, flags: int, mode: int = 0o644) -> int:
+    """A descriptor of a regular file: links are not followed, pipes and devices neither waited for nor read.
+
+    Raises ConflictError NOT_PLAIN, OSError.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise not_plain(path, path.lstat().st_mode) from error
+        raise
+    found = os.fstat(fd).st_mode
+    if not stat.S_ISREG(found):
+        os.close(fd)
+        raise not_plain(path, found)
+    return fd
+
+
+def read_plain(path: Path) -> bytes:
+    """The content of a regular file. Raises as :func:`open_plain`."""
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as stream:
+        return stream.read()
+
+
+def create_new(path: Path, mode: int = 0o644) -> int:
+    """A descriptor of a file that was not there before: whatever has that name (a link, a hard link to somebody's file)
+    is unlinked, never written to. Raises OSError (a directory cannot be unlinked)."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, mode)
+
+
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     """Replace ``path`` by ``data``: after a crash the old or the new content is there, never a mix."""
     raw = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    fd = create_new(temporary, mode)
     try:
         with os.fdopen(fd, "wb") as stream:
             stream.write(raw)
@@ -71,10 +128,19 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
 
 
 def append_line(path: Path, line: str, *, mode: int = 0o644) -> None:
-    """Append one line durably. A torn last line of an earlier crash is closed first, so that lines never join."""
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    """Append one line durably. A torn last line of an earlier crash is closed first, so that lines never join.
+
+    A file that has another name too (a backup by hard links) is replaced, so that the other name keeps what it has.
+    """
+    fd = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode)
     try:
-        size = os.fstat(fd).st_size
+        info = os.fstat(fd)
+        size = info.st_size
+        if info.st_nlink > 1:
+            before = read_plain(path)
+            end = b"" if before.endswith(b"\n") or not before else b"\n"
+            write_atomic(path, before + end + line.encode() + b"\n", mode=stat.S_IMODE(info.st_mode))
+            return
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         os.write(fd, (("\n" if torn else "") + line + "\n").encode())
         os.fsync(fd)
@@ -166,9 +232,14 @@ def sha256_file(path: Path) -> str:
 
 
 def walk_tree(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """(path relative to root with '/', lstat) of everything below ``root``, sorted, not following links."""
+    """(path relative to root with '/', lstat) of everything below ``root``, sorted, not following links.
+
+    Raises OSError, also ENAMETOOLONG where directories are nested more than 200 deep.
+    """
 
     def visit(directory: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        if prefix.count("/") > _MAX_DEPTH:
+            raise OSError(errno.ENAMETOOLONG, f"directories are nested more than {_MAX_DEPTH} deep", str(directory))
         with os.scandir(directory) as entries:
             for entry in sorted(entries, key=lambda item: item.name):
                 info = entry.stat(follow_symlinks=False)
@@ -219,5 +290,29 @@ def tree_size(root: Path) -> int:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a tree with links, modes and times; no hard links are made between the two."""
-    shutil.copytree(source, target, symlinks=True)
+    """Copy a tree with links, modes and times; no hard links are made between the two.
+
+    Raises InstallError UNSAFE_TREE for what is neither file, directory nor link (reading a device may never end).
+    """
+    for name, info in walk_tree(source):
+        if stat.S_IFMT(info.st_mode) not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+            raise InstallError(
+                "UNSAFE_TREE",
+                f"{source / name} is neither file, directory nor link: it cannot be copied",
+                hint="move it out of the vendor directory and run the command again",
+                details={"path": str(source / name)},
+            )
+    shutil.copytree(source, target, symlinks=True, copy_function=_copy_plain)
+
+
+def _copy_plain(source: str, target: str) -> None:
+    """One file with mode and times; a link that took its place since the walk is not followed."""
+    try:
+        fd = open_plain(Path(source), os.O_RDONLY)
+    except ConflictError as error:
+        raise OSError(errno.ELOOP, error.message, source) from error
+    with os.fdopen(fd, "rb") as reader, open(target, "xb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        info = os.fstat(reader.fileno())
+        os.fchmod(writer.fileno(), stat.S_IMODE(info.st_mode))
+    os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))

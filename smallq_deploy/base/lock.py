@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smallq_deploy.base.errors import ConflictError, access_error
+from smallq_deploy.base.fsops import create_new, open_plain, read_plain
 
 
 def owner_record() -> dict[str, Any]:
@@ -29,8 +30,8 @@ def owner_record() -> dict[str, Any]:
 def read_owner(directory: Path) -> dict[str, Any] | None:
     """The record of the last holder, or None; never raises."""
     try:
-        record = json.loads((directory / "owner").read_text())
-    except (OSError, ValueError):
+        record = json.loads(read_plain(directory / "owner"))
+    except (OSError, ValueError, ConflictError):
         return None
     return record if isinstance(record, dict) else None
 
@@ -44,7 +45,7 @@ def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0) -> Iterator[No
     """
     path = directory / "lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = open_plain(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise access_error(error, f"open the lock {path}") from error
     try:
@@ -59,7 +60,8 @@ def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0) -> Iterator[No
                 time.sleep(0.05)
         owner = directory / "owner"
         try:
-            owner.write_text(json.dumps(owner_record()) + "\n")
+            with os.fdopen(create_new(owner), "w") as stream:
+                stream.write(json.dumps(owner_record()) + "\n")
         except OSError as error:
             raise access_error(error, f"write {owner}") from error
         try:

@@ -267,7 +267,11 @@ def _purge(store: Store, *, keep: int) -> None:
 
 
 def recover_store(store: Store, *, wait_seconds: float = 0.0, events: Events | None = None) -> RecoveryReport | None:
-    """Close an interrupted transaction; None when there was none. Raises ConflictError LOCK_BUSY, RECOVERY_BLOCKED."""
+    """Close an interrupted transaction; None when there was none.
+
+    Raises ConflictError LOCK_BUSY, RECOVERY_BLOCKED, NOT_PLAIN.
+    """
+    store.check()
     if not store.exists:
         return None
     with session(store, wait_seconds=wait_seconds, events=events) as report:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 _SLACK = 1 << 20  # bytes for records, journal and directories
 _BLOCK = 4096
 _ST_RDONLY = 1
+_GET_FLAGS, _IMMUTABLE, _APPEND_ONLY = 0x80086601, 0x10, 0x20  # linux/fs.h: FS_IOC_GETFLAGS on 64 bits, FS_*_FL
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Facts:
     mounted: bool = False
     blocked: tuple[SmallqError, ...] = ()  # directories that cannot be written
     users: tuple[tuple[int, str], ...] = ()  # (pid, name) of processes that have the old libraries mapped
+    open_to_all: int = 0  # mode of the vendors directory, when everybody may write there
     compat: Compat | None = None  # what is known of the release; None: nothing
 
 
@@ -88,15 +93,21 @@ def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
         is_mount_point(store.live),
         tuple(unwritable(store)),
         processes_using(store.live) if live.exists else (),
+        _open_to_all(store.vendors),
         compat_of(release),
     )
+
+
+def _open_to_all(directory: Path) -> int:
+    mode = stat.S_IMODE(directory.stat().st_mode) if directory.is_dir() else 0
+    return mode if mode & 0o002 else 0
 
 
 def check_place(store: Store) -> None:
     """Is this an opp directory whose vendors directory we may work in?
 
     Raises NoToolkitError NO_OPP, ConflictError VENDORS_IS_LINK, VENDORS_NOT_A_DIRECTORY, LIVE_NOT_A_DIRECTORY, and
-    AccessError where even looking is not allowed.
+    NOT_PLAIN (a place of the store is a link or something else), AccessError where even looking is not allowed.
     """
     try:
         opp, linked = store.opp.is_dir(), store.vendors.is_symlink()
@@ -113,6 +124,7 @@ def check_place(store: Store) -> None:
         )
     if blocked:
         raise ConflictError("VENDORS_NOT_A_DIRECTORY", f"{store.vendors} is no directory", hint="move it away")
+    store.check()
     live_exists(store)
 
 
@@ -144,6 +156,11 @@ def check(
     ]
     if facts.tree.layout in ("nested", "both"):
         warnings.append(f"{store.live} has the nested layout of a hand-made install; the new tree is flat")
+    if facts.open_to_all:
+        warnings.append(
+            f"every user of this machine can replace what is in {store.vendors} (mode {facts.open_to_all:04o}): "
+            "`chmod o-w` it"
+        )
     for note in facts.config.problems:
         warnings.append(f"{store.config_ini}: {note}; it is rewritten in the form every reader of CANN accepts")
     if facts.live.kind == "changed" and facts.live.generation is not None:
@@ -243,8 +260,8 @@ def _room(facts: Facts, store: Store) -> Iterator[SmallqError]:
     if facts.space_needed > facts.free_bytes:
         yield InstallError(
             "NO_SPACE",
-            f"{store.vendors} needs {_mib(facts.space_needed)} MiB free (old, new and staging tree), "
-            f"it has {_mib(facts.free_bytes)} MiB",
+            f"{store.vendors} needs {_amount(facts.space_needed)} free (old, new and staging tree), "
+            f"it has {_amount(facts.free_bytes)}",
             hint="free space on that file system and run the command again",
             details={"needed": facts.space_needed, "free": facts.free_bytes},
         )
@@ -257,8 +274,9 @@ def _room(facts: Facts, store: Store) -> Iterator[SmallqError]:
         )
 
 
-def _mib(size: int) -> str:
-    return f"{size / (1 << 20):.1f}"
+def _amount(size: int) -> str:
+    """Exact enough that what is missing can be seen, even when it is one page."""
+    return f"{-(-size // 1024):,} KiB ({size / (1 << 20):.1f} MiB)"
 
 
 def _vendors(
@@ -304,26 +322,68 @@ def after_order(config: ConfigIni, vendor: str, first: bool) -> tuple[str, ...]:
 
 
 def unwritable(store: Store) -> Iterator[SmallqError]:
-    """One error for each directory that must be written and cannot be."""
-    places = [_existing(store.vendors), store.live, store.root, store.generations, store.root / "staging"]
-    for place in places:
-        if not os.path.isdir(place) or os.access(place, os.W_OK | os.X_OK | os.R_OK):
+    """One error for each place that must be changed and cannot be."""
+    home = _existing(store.vendors)
+    for place in (home, store.live, store.root, store.generations, store.root / "staging"):
+        if not os.path.isdir(place):
             continue
-        if os.statvfs(place).f_flag & _ST_RDONLY:
-            yield AccessError(
-                "READ_ONLY",
-                f"{place} is on a read-only file system",
-                hint="remount it read-write, or choose another --opp",
-                details={"path": str(place)},
-            )
-            return
-        owner = place.stat().st_uid
-        yield AccessError(
-            "NO_PERMISSION",
-            f"no permission to change {place} (it belongs to uid {owner}, you are uid {os.geteuid()})",
-            hint="run as its owner or as root",
-            details={"path": str(place)},
+        if not os.access(place, os.W_OK | os.X_OK | os.R_OK):
+            if os.statvfs(place).f_flag & _ST_RDONLY:
+                yield AccessError(
+                    "READ_ONLY",
+                    f"{place} is on a read-only file system",
+                    hint="remount it read-write, or choose another --opp",
+                    details={"path": str(place)},
+                )
+                return
+            yield _no_permission(place)
+    for path in (store.config_ini, *(store.root / name for name in ("lock", "state", "history", "journal"))):
+        if _frozen(path, append_only=path != store.history):
+            yield _no_permission(path)
+    # In a sticky directory (as /tmp) only its owner and a file's own owner may rename the file.
+    uid, info = os.geteuid(), home.stat()
+    if info.st_mode & stat.S_ISVTX and uid not in (0, info.st_uid):
+        for path in (store.live, store.config_ini):
+            owner = path.lstat().st_uid if os.path.lexists(path) else uid
+            if owner != uid:
+                yield AccessError(
+                    "NO_PERMISSION",
+                    f"{path} belongs to uid {owner}, and {home} is sticky: you (uid {uid}) cannot replace it",
+                    hint=f"run as its owner or as root, or `chmod -t {home}`",
+                    details={"path": str(path)},
+                )
+
+
+def _no_permission(place: Path) -> AccessError:
+    owner, uid = place.stat().st_uid, os.geteuid()
+    if _frozen(place):
+        message, hint = (
+            "it is immutable or append-only",
+            f"`lsattr -d {place}` shows it, `chattr -i -a {place}` undoes it",
         )
+    elif uid in (0, owner):
+        message = f"its mode is {stat.S_IMODE(place.stat().st_mode):04o} and you are uid {uid}"
+        hint = f"`chmod u+rwx {place}`" if uid else "a file system with root_squash, SELinux or AppArmor: see `dmesg`"
+    else:
+        message, hint = f"it belongs to uid {owner}, you are uid {uid}", "run as its owner or as root"
+    return AccessError(
+        "NO_PERMISSION", f"no permission to change {place} ({message})", hint=hint, details={"path": str(place)}
+    )
+
+
+def _frozen(path: Path, *, append_only: bool = True) -> bool:
+    """Has this file or directory the attribute i (or a) of chattr? False where that cannot be told."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        flags = fcntl.ioctl(fd, _GET_FLAGS, bytes(8))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return bool(int.from_bytes(flags[:4], sys.byteorder) & (_IMMUTABLE | (_APPEND_ONLY if append_only else 0)))
 
 
 def processes_using(directory: Path) -> tuple[tuple[int, str], ...]:

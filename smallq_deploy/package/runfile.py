@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ MAX_UNPACKED = 2 << 30  # bytes
 MAX_RATIO = 200  # unpacked : packed, looked at from 64 MiB on
 _RATIO_FROM = 64 << 20
 _SMALL_FILE = 4 << 20
+_MAX_OPS = 10_000
 _VENDORS = "packages/vendors"
 _OPS_INFO = re.compile(rf"^{TBE}/config/([^/]+)/aic-([^/]+)-ops-info\.json$")
 _ARCH_DIR = re.compile(r"^(?:op_proto|op_impl/ai_core/tbe/op_tiling)/lib/linux/([^/]+)/[^/]+\.so$")
@@ -185,6 +187,8 @@ class _Facts:
         if found:
             self.units.add(found[1])
             self.ops.update(_operators(member, _text(member, content)))
+            if len(self.ops) > _MAX_OPS:
+                raise too_big(f"registers more than {_MAX_OPS:,} operators")
         elif inner == "version.info":
             stated = _COMPILER.search(_text(member, content))
             self.compiler = stated[1].strip()[:100] if stated else ""
@@ -221,6 +225,12 @@ def _bad_content(text: str) -> PackageError:
 
 def _open_run(path: Path) -> tuple[IO[bytes], RunHeader]:
     try:
+        # A named pipe or a device would keep us waiting for ever.
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise UsageError(
+                "PACKAGE_NOT_FOUND", f"{path} is no file", hint="name a .run file; one from a pipe is to be saved first"
+            )
         stream = open(path, "rb")  # noqa: SIM115 - the caller closes it
     except FileNotFoundError:
         raise UsageError(
@@ -308,7 +318,7 @@ def read_run(path: Path) -> RunFile:
     if len(facts.vendors) > 1:
         raise PackageError(
             "SEVERAL_VENDORS",
-            f"{path} holds several vendor directories: {', '.join(sorted(facts.vendors))}",
+            f"{path} holds several vendor directories: {_first(sorted(facts.vendors))}",
             hint="build one package for each vendor",
         )
     if not facts.ops:
@@ -318,7 +328,7 @@ def read_run(path: Path) -> RunFile:
             hint="build again and look for the operator's name in the build log",
         )
     if len(facts.arches) > 1:
-        text = "; ".join(f"{name}: {arch}" for arch, name in sorted(facts.arches.items()))
+        text = _first([f"{name}: {arch}" for arch, name in sorted(facts.arches.items())])
         raise PackageError("MIXED_ARCH", f"{path} mixes architectures ({text})", hint="build the package again")
     return RunFile(
         path,
@@ -336,6 +346,11 @@ def read_run(path: Path) -> RunFile:
         _variant(facts),
         facts.compiler,
     )
+
+
+def _first(words: list[str]) -> str:
+    more = f" and {len(words) - 5} more" if len(words) > 5 else ""
+    return ", ".join(words[:5]) + more
 
 
 def _file_digest(path: Path) -> str:

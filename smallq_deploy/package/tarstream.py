@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from smallq_deploy.base.errors import PackageError
 
 BLOCK = 512
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 100_000  # directories that are only implied by names count too
+MAX_DEPTH = 64  # names in a path
+_MAX_NAMES = 32 << 20  # bytes of all names and link targets together
 _MAX_EXTENSION = 64 * 1024  # bytes of one pax or long-name header
 _MAX_PATH = 1024
 
@@ -61,6 +63,14 @@ class _Names:
     def __init__(self) -> None:
         self._kinds: dict[str, str] = {}
         self._folded: dict[str, str] = {}
+        self._bytes = 0
+
+    def _count(self, name: str) -> None:
+        self._bytes += len(name)
+        if len(self._kinds) > MAX_ENTRIES:
+            raise too_big(f"holds more than {MAX_ENTRIES:,} files and directories")
+        if self._bytes > _MAX_NAMES:
+            raise too_big(f"holds more than {_MAX_NAMES >> 20} MiB of names")
 
     def take(self, name: str, kind: str) -> bool:
         """Enter a name; False for a directory that is already there."""
@@ -73,6 +83,7 @@ class _Names:
                 return False
             raise unsafe(name, "is there twice")
         self._kinds[name] = kind
+        self._count(name)
         parent = posixpath.dirname(name)
         while parent:
             known = self._kinds.get(parent)
@@ -81,6 +92,7 @@ class _Names:
             if known is not None:
                 raise unsafe(name, f"lies below {parent!r}, which is a {known}")
             self._kinds[parent] = "dir"
+            self._count(parent)
             if self._folded.setdefault(parent.casefold(), parent) != parent:
                 raise unsafe(name, f"differs from {self._folded[parent.casefold()]!r} only in case")
             parent = posixpath.dirname(parent)
@@ -102,6 +114,8 @@ def clean_name(raw: bytes) -> str:
         raise unsafe(name, "leads out of the package by '..'")
     if any(len(part.encode()) > 255 for part in parts) or len(raw) > _MAX_PATH:
         raise unsafe(name, "has a name that is too long")
+    if len(parts) > MAX_DEPTH:
+        raise unsafe(name, f"lies more than {MAX_DEPTH} directories deep")
     return "/".join(parts)
 
 
@@ -130,11 +144,10 @@ def _number(field: bytes) -> int:
     """A tar header number: octal text, or base-256 when the first bit is set (GNU, for large files)."""
     if field[0] & 0x80:
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-    text = field.split(b"\0", 1)[0].strip()
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        raise bad_archive("a header holds no number where one must be") from None
+    text = field.split(b"\0", 1)[0].strip(b" ")
+    if text.strip(b"01234567"):
+        raise bad_archive("a header holds no number where one must be")
+    return int(text, 8) if text else 0
 
 
 def _pax(data: bytes) -> dict[str, bytes]:
@@ -182,8 +195,14 @@ def read_members(read: Read, *, link_root: Callable[[str], str]) -> Iterator[tup
             if size > _MAX_EXTENSION:
                 raise too_big(f"has an extended header of {size:,} bytes")
             data = _exactly(read, -(-size // BLOCK) * BLOCK)[:size]
-            if kind == b"x":
-                extra.update(_pax(data))
+            if kind in (b"x", b"g"):
+                records = _pax(data)
+                if any(key.startswith("GNU.sparse") for key in records):
+                    raise unsafe(repr(records.get("path", b""))[2:-1], "is a sparse file")
+                if kind == b"x":
+                    extra.update(records)
+                elif not records.keys().isdisjoint(("path", "linkpath", "size")):
+                    raise bad_archive("a global header gives every file the same name or size")
             elif kind in (b"L", b"K"):
                 extra["path" if kind == b"L" else "linkpath"] = data.split(b"\0", 1)[0]
             continue
@@ -211,6 +230,8 @@ def _header_name(header: bytes) -> bytes:
 def _member(raw: bytes, kind: bytes, mode: int, size: int, link: bytes, link_root: Callable[[str], str]) -> Member:
     name = clean_name(raw)
     if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
+        if size and kind != b"5":
+            raise bad_archive("a directory has content")
         return Member(name, "dir", mode, 0)
     if not name:
         raise unsafe(raw.decode("latin-1"), "has no name")

@@ -107,7 +107,10 @@ def _layout(root: Path, layout: str, inner: Path | None, vendor: str) -> Finding
 def _load(root: Path, path: str) -> tuple[Any, Finding | None]:
     """JSON of ``root/path``: (content, None) or (None, the finding)."""
     try:
-        if (root / path).stat().st_size > _JSON_LIMIT:
+        info = (root / path).stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError("it is no file")
+        if info.st_size > _JSON_LIMIT:
             raise ValueError("larger than 32 MiB")
         return json.loads((root / path).read_text(encoding="utf-8")), None
     except FileNotFoundError:
@@ -246,10 +249,9 @@ _EXPORT = re.compile(r"""^[^#\n]*\bexport\s+(ASCEND_CUSTOM_OPP_PATH|LD_LIBRARY_P
 
 def set_env_paths(root: Path) -> tuple[str, ...]:
     """The directories that ``bin/set_env.bash`` of a vendor directory puts into the environment."""
-    try:
-        text = (root / SET_ENV).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    if not (root / SET_ENV).is_file():
         return ()
+    text = (root / SET_ENV).read_text(encoding="utf-8", errors="replace")
     return tuple(match[2].rstrip("/") for match in _EXPORT.finditer(text))
 
 

@@ -59,8 +59,10 @@ def _has_parts(root: Path) -> bool:
 
 
 def _children(directory: Path) -> list[Path]:
-    """Sub directories (links do not count), sorted; empty when ``directory`` cannot be listed."""
+    """Sub directories (links do not count), sorted; empty when ``directory`` is a link or cannot be listed."""
     try:
+        if directory.is_symlink():
+            return []
         with os.scandir(directory) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
@@ -120,6 +122,8 @@ def tree_arch(root: Path) -> str:
             places += sorted(directory.glob("*.so"))
     for path in places:
         try:
+            if not path.is_file():
+                continue  # a named pipe would never answer
             with open(path, "rb") as stream:
                 name = machine_name(stream.read(HEADER_BYTES))
         except OSError:
@@ -258,7 +262,8 @@ def normalise(root: Path, *, final: Path) -> None:
         for name, info in walk_tree(root):
             _settle(root / name, info, owner)
         for stray in ("config.ini", "vendors/config.ini", "scripts/uninstall.sh"):
-            (root / stray).unlink(missing_ok=True)
+            if not (root / stray).parent.is_symlink():  # it may lead to somebody else's files
+                (root / stray).unlink(missing_ok=True)
         for directory in (root / "vendors", root / "scripts"):
             if directory.is_dir() and not directory.is_symlink() and not any(directory.iterdir()):
                 directory.rmdir()

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass, field
 
 from smallq_deploy.base.errors import ConflictError, access_error
-from smallq_deploy.base.fsops import fsync_dir, write_atomic
+from smallq_deploy.base.fsops import fsync_dir, read_plain, write_atomic
 from smallq_deploy.store.journal import ConfigChange
 from smallq_deploy.store.paths import Store
 
@@ -78,7 +78,7 @@ def read_config(store: Store) -> ConfigIni:
                 hint="replace it by a regular file; smallq-deploy does not follow links there",
             )
         # Unknown bytes survive a rewrite unchanged.
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        text = read_plain(path).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return ConfigIni()
     except OSError as error:
@@ -119,7 +119,7 @@ def write_config(store: Store, text: str | None, mode: int) -> None:
     write_atomic(path, text.encode("utf-8", "surrogateescape"), mode=mode)
     if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
         try:
-            os.chown(path, owner.st_uid, owner.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
         except PermissionError:
             pass  # every user can read it, which is what matters
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from smallq_deploy.base.errors import InstallError, UsageError, access_error
-from smallq_deploy.base.fsops import FileEntry, entries_digest, write_atomic
-from smallq_deploy.store.paths import ABSENT, SCHEMA, Store
+from smallq_deploy.base.fsops import FileEntry, entries_digest, read_plain, write_atomic
+from smallq_deploy.store.paths import ABSENT, SCHEMA, Store, require_directory
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     wrote it, and the typed form of an OSError.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_plain(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -157,7 +157,9 @@ def write_generation(directory: Path, generation: Generation, entries: Iterable[
 
 
 def load_generation(store: Store, number: int) -> Generation:
-    """Raises UsageError NO_SUCH_GENERATION, InstallError STORE_DAMAGED."""
+    """Raises UsageError NO_SUCH_GENERATION, InstallError STORE_DAMAGED, ConflictError NOT_PLAIN."""
+    require_directory(store.generation_dir(number))
+    require_directory(store.tree_dir(number))
     path = store.generation_dir(number) / "generation"
     record = read_json(path)
     if record is None:
@@ -208,7 +210,7 @@ def entries(store: Store, number: int) -> tuple[FileEntry, ...]:
 def read_manifest(path: Path) -> tuple[FileEntry, ...]:
     """The entries of a ``manifest`` file. Raises InstallError STORE_DAMAGED."""
     try:
-        text = path.read_text(encoding="ascii")
+        text = read_plain(path).decode("ascii")
         return tuple(FileEntry.from_dict(json.loads(line)) for line in text.splitlines() if line)
     except FileNotFoundError as error:
         raise _damaged(path) from error

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from smallq_deploy.base.errors import access_error
-from smallq_deploy.base.fsops import append_line
+from smallq_deploy.base.fsops import append_line, read_plain
 from smallq_deploy.store.paths import SCHEMA, Store
 
 
 def read_history(store: Store, *, vendor: str | None = None) -> tuple[dict[str, Any], ...]:
     """Every line that can be read, oldest first; a torn line of a crash is skipped. ``vendor`` None: of all vendors."""
     try:
-        raw = store.history.read_bytes()
+        raw = read_plain(store.history)
     except FileNotFoundError:
         return ()
     except OSError as error:

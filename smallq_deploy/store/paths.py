@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from smallq_deploy.base.errors import UsageError, access_error
-from smallq_deploy.base.fsops import fsync_dir
+from smallq_deploy.base.fsops import fsync_dir, not_plain
 
 SCHEMA = 1
 ABSENT = 0  # the "generation number" of a machine without our vendor directory
@@ -23,7 +24,27 @@ _VENDOR = re.compile(r"^(?!.*\.(o|json))[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")
 def make_dir(path: Path) -> None:
     """mkdir with mode 755 whatever the umask: every user must be able to read the store and the live tree."""
     os.mkdir(path, 0o755)
-    os.chmod(path, 0o755)  # noqa: S103
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o755)
+    finally:
+        os.close(fd)
+
+
+def require_directory(path: Path) -> None:
+    """Nothing, or a real directory: through a link we would write elsewhere. Raises ConflictError NOT_PLAIN."""
+    _require(path, stat.S_IFDIR, "directory")
+
+
+def _require(path: Path, kind: int, wanted: str) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise access_error(error, f"look at {path}") from error
+    if stat.S_IFMT(mode) != kind:
+        raise not_plain(path, mode, wanted=wanted)
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,13 @@ class Store:
     def exists(self) -> bool:
         return self.root.is_dir()
 
+    def check(self) -> None:
+        """Is every place of the store what we made it, or not there yet? Raises ConflictError NOT_PLAIN."""
+        for path in (self.vendors, self.root, self.generations, self.root / "staging"):
+            require_directory(path)
+        for path in (self.root / "lock", self.root / "owner", self.journal, self.state, self.history):
+            _require(path, stat.S_IFREG, "file")
+
     def create(self) -> None:
         """Make the store's directories. Raises AccessError or InstallError when the file system refuses."""
         for path in (self.vendors, self.root, self.generations, self.root / "staging"):
@@ -109,9 +137,13 @@ class Store:
 
     @contextmanager
     def locked(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
-        """Hold the opp's one lock; makes the store when it is not there yet. Raises ConflictError LOCK_BUSY."""
+        """Hold the opp's one lock; makes the store when it is not there yet.
+
+        Raises ConflictError LOCK_BUSY, NOT_PLAIN.
+        """
         from smallq_deploy.base.lock import exclusive_lock
 
+        self.check()
         self.create()
         with exclusive_lock(self.root, wait_seconds=wait_seconds):
             yield

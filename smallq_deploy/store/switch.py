@@ -101,6 +101,9 @@ def switch(
 def _perform(store: Store, area: Staging, journal: Journal) -> None:
     if journal.method == "exchange":
         rename_exchange(area.tree, store.live)
+        if area.tree.is_symlink() or not area.tree.is_dir():
+            rename_exchange(area.tree, store.live)
+            raise _replaced(store)
         fsync_dir(store.vendors)
         fsync_dir(area.root)
         return
@@ -111,6 +114,14 @@ def _perform(store: Store, area: Staging, journal: Journal) -> None:
         move(store.live, area.old)
     if journal.new_tree is not None:
         move(area.tree, store.live)
+
+
+def _replaced(store: Store) -> InstallError:
+    return InstallError(
+        "LIVE_CHANGED",
+        f"{store.live} was replaced by something that is no directory while the new tree was being prepared",
+        hint="find out who writes to the vendors directory, then run the command again",
+    )
 
 
 def _copy_old(store: Store, area: Staging, journal: Journal) -> None:

@@ -23,7 +23,7 @@ from smallq_deploy.store.generations import (
     write_generation,
 )
 from smallq_deploy.store.journal import Journal, TreeId, write_journal
-from smallq_deploy.store.live import differing, observe_live, read_tree
+from smallq_deploy.store.live import differing, live_exists, observe_live, read_tree
 from smallq_deploy.store.paths import ABSENT, Store, make_dir
 from smallq_deploy.store.recovery import (
     OpenTransaction,
@@ -183,6 +183,12 @@ class _Transaction:
         fsync_dir(area.root.parent)
         old_tree = new_tree = None
         if journal.old != ABSENT:
+            if not live_exists(store):
+                raise InstallError(
+                    "LIVE_CHANGED",
+                    f"{store.live} was removed while the new tree was being prepared",
+                    hint="find out who writes to the vendors directory, then run the command again",
+                )
             old_tree = TreeId.of(store.live, self.old_digest, store.vendors)
         if journal.new != ABSENT:
             new_tree = TreeId.of(area.tree, new_digest, store.vendors)
