@@ -197,8 +197,12 @@ def pack(members: Sequence[Member], *, format: int = tarfile.GNU_FORMAT) -> byte
     return gzip.compress(buffer.getvalue(), 4, mtime=0)
 
 
-def write_run(path: Path, payload: bytes, *, sha: str = "", size: int | None = None, header: str = _HEADER) -> Path:
-    """Header plus payload; ``sha`` and ``size`` replace the true figures."""
+def write_run(
+    path: Path, payload: bytes, *, sha: str = "", size: int | None = None, header: str = _HEADER, trap: str = ""
+) -> Path:
+    """Header plus payload; ``sha`` and ``size`` replace the true figures; ``trap`` is a shell line the header runs."""
+    if trap:
+        header = header.replace("\n", f"\n{trap}\n", 1)
     text = header.replace("@SHA@", sha or hashlib.sha256(payload).hexdigest())
     text = text.replace("@SIZE@", str(len(payload) if size is None else size))
     text = text.replace("@SKIP@", str(text.count("\n")))
@@ -245,8 +249,12 @@ def make_run(
     arch: str = ARCH,
     content: str = "1",
     damage: str = "",
+    trap: str = "",
 ) -> Path:
-    """A package at ``path``. ``damage`` is a name in DAMAGES (the value there is the code reading it must give)."""
+    """A package at ``path``. ``damage`` is a name in DAMAGES (the value there is the code reading it must give).
+
+    ``trap`` is a shell line that runs first when somebody executes the package, or the install script in it.
+    """
     files = vendor_files(ops=ops, unit=unit, arch=arch, content=content)
     if damage in _FILE_DAMAGES:
         _FILE_DAMAGES[damage](files)
@@ -255,7 +263,7 @@ def make_run(
         vendors["other"] = vendor_files(ops=("VecAddSample",), unit=unit, arch=arch)
     if damage == "no_vendor":
         vendors = {}
-    members = package_members(vendors)
+    members = package_members(vendors, install=_INSTALL.replace("\n", f"\n{trap}\n", 1) if trap else _INSTALL)
     if damage in _MEMBER_DAMAGES:
         members += _MEMBER_DAMAGES[damage](f"./packages/vendors/{vendor}")
     payload = pack(members)
@@ -268,20 +276,20 @@ def make_run(
     if damage == "not_tar":
         payload = gzip.compress(b"no tar archive at all, just text\n" * 100, mtime=0)
     if damage == "wrong_sha":
-        return write_run(path, payload, sha="ab" * 32)
+        return write_run(path, payload, sha="ab" * 32, trap=trap)
     if damage == "flipped_byte":
-        write_run(path, payload)
+        write_run(path, payload, trap=trap)
         raw = bytearray(path.read_bytes())
         raw[-40] ^= 0x10
         path.write_bytes(raw)
         return path
     if damage == "wrong_size":
-        return write_run(path, payload, size=len(payload) - 7)
+        return write_run(path, payload, size=len(payload) - 7, trap=trap)
     if damage == "no_skip":
-        return write_run(path, payload, header=_HEADER.replace('skip="@SKIP@"\n', ""))
+        return write_run(path, payload, header=_HEADER.replace('skip="@SKIP@"\n', ""), trap=trap)
     if damage == "no_sha":
-        return write_run(path, payload, header=_HEADER.replace('SHA="@SHA@"\n', ""))
-    write_run(path, payload)
+        return write_run(path, payload, header=_HEADER.replace('SHA="@SHA@"\n', ""), trap=trap)
+    write_run(path, payload, trap=trap)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-500])
     if damage == "half_header":
