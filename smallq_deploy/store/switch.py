@@ -24,6 +24,7 @@ from smallq_deploy.base.fsops import (
     remove_tree,
     rename_exchange,
     tree_digest,
+    tree_entries,
     walk_tree,
 )
 from smallq_deploy.store.journal import Journal, TreeId
@@ -178,6 +179,8 @@ def restore(store: Store, area: Staging, journal: Journal) -> None:
         if matches(old, live):
             if tree_digest(live) == old.digest:
                 return
+            if not _is_part(live, area.old):  # somebody's new directory can have the inode of a removed one
+                raise _blocked(store, area)
             remove_tree(live)  # remains of the old tree; area.old is the copy that was compared with it
         place = area.old
     else:
@@ -199,6 +202,15 @@ def restore(store: Store, area: Staging, journal: Journal) -> None:
     elif _exists(live):
         raise _blocked(store, area)
     move(place, live)
+
+
+def _is_part(path: Path, whole: Path) -> bool:
+    """True when everything below ``path`` is also in ``whole``; modes apart, which removing may have changed."""
+
+    def contents(root: Path) -> set[tuple[str, ...]]:
+        return {(entry.path, entry.kind, entry.sha256, entry.target) for entry in tree_entries(root)}
+
+    return contents(path) <= contents(whole)
 
 
 def _exists(path: Path) -> bool:
