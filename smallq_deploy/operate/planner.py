@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from smallq_deploy.base.errors import SmallqError, access_error
-from smallq_deploy.operate.preflight import Facts, after_order, check, gather_facts, verdict_on
+from smallq_deploy.operate.preflight import Facts, after_order, check, check_place, gather_facts, verdict_on
 from smallq_deploy.store.generations import next_number
 from smallq_deploy.store.recovery import refuse_open
 
@@ -129,6 +129,7 @@ def make_plan(
     options = options or InstallOptions()
     refused = Plan("refused", (), (), (), (), 0, environment, release, store, run, options)
     try:
+        check_place(store)
         refuse_open(store)
         facts = gather_facts(store, run, release)
     except (SmallqError, OSError) as error:

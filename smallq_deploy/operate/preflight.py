@@ -110,7 +110,7 @@ def check_place(store: Store) -> None:
     NOT_PLAIN (a place of the store is a link or something else), AccessError where even looking is not allowed.
     """
     try:
-        opp, linked = store.opp.is_dir(), store.vendors.is_symlink()
+        opp, linked = store.opp.is_dir(), os.readlink(store.vendors) if store.vendors.is_symlink() else ""
         blocked = store.vendors.exists() and not store.vendors.is_dir()
     except OSError as error:
         raise access_error(error, f"look at {store.vendors}") from error
@@ -119,7 +119,7 @@ def check_place(store: Store) -> None:
     if linked:
         raise ConflictError(
             "VENDORS_IS_LINK",
-            f"{store.vendors} is a link to {os.readlink(store.vendors)}",
+            f"{store.vendors} is a link to {linked}",
             hint="name the opp directory that really holds the vendors directory with --opp",
         )
     if blocked:

@@ -47,6 +47,7 @@ def live_exists(store: Store) -> bool:
     """True for a directory, False for nothing. Raises ConflictError LIVE_NOT_A_DIRECTORY for anything else."""
     try:
         mode = store.live.lstat().st_mode
+        target = os.readlink(store.live) if stat.S_ISLNK(mode) else ""
     except FileNotFoundError:
         return False
     except NotADirectoryError:
@@ -54,7 +55,7 @@ def live_exists(store: Store) -> bool:
     except OSError as error:
         raise access_error(error, f"look at {store.live}") from error
     if not stat.S_ISDIR(mode):
-        kind = f"a link to {os.readlink(store.live)}" if stat.S_ISLNK(mode) else "no directory"
+        kind = f"a link to {target}" if target else "no directory"
         raise ConflictError(
             "LIVE_NOT_A_DIRECTORY",
             f"{store.live} is {kind}",
