@@ -77,7 +77,7 @@ def space(context: Context) -> Finding:
     live = tree_size(store.live) if store.live.is_dir() else 0
     needed = 2 * live + _ROOM
     evidence = (f"{free >> 20} MiB free, about {needed >> 20} MiB wanted",)
-    if 0 < volume.f_favail < 200:
+    if volume.f_files and volume.f_favail < 200:
         return Finding(FAIL, f"{folder} has {volume.f_favail} inodes left", evidence, mend=(f"df -i {folder}",))
     if free < needed:
         status = FAIL if free < needed - _ROOM // 2 else WARN

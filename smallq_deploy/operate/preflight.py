@@ -54,7 +54,7 @@ class Facts:
     others: dict[str, frozenset[str]] = field(default_factory=dict)
     builtin_ops: frozenset[str] = frozenset()
     free_bytes: int = 0
-    free_inodes: int = 0
+    free_inodes: int | None = None  # None: the file system has no inode table (btrfs)
     space_needed: int = 0
     inodes_needed: int = 0
     mounted: bool = False
@@ -87,7 +87,7 @@ def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
         other_vendors(store.vendors, without=store.vendor) if store.vendors.is_dir() else {},
         ops_of_vendor(store.opp / "built-in"),
         volume.f_bavail * volume.f_frsize,
-        volume.f_favail,
+        volume.f_favail if volume.f_files else None,
         sum(sizes) + packed + old + _SLACK,
         len(sizes) + 20,
         is_mount_point(store.live),
@@ -265,8 +265,7 @@ def _room(facts: Facts, store: Store) -> Iterator[SmallqError]:
             hint="free space on that file system and run the command again",
             details={"needed": facts.space_needed, "free": facts.free_bytes},
         )
-    # Some file systems (btrfs) have no inode table and answer 0.
-    if 0 < facts.free_inodes < facts.inodes_needed:
+    if facts.free_inodes is not None and facts.free_inodes < facts.inodes_needed:
         yield InstallError(
             "NO_SPACE",
             f"{store.vendors} has {facts.free_inodes} inodes free, {facts.inodes_needed} are needed",

@@ -141,7 +141,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, missing_pages: int) -> None:
         real = os.statvfs
 
         class Roomy:
-            f_bavail, f_frsize, f_favail, f_flag = 10**9, 4096, 10**9, 0
+            f_bavail, f_frsize, f_favail, f_files, f_flag = 10**9, 4096, 10**9, 10**9, 0
 
         os.statvfs = lambda path: Roomy  # type: ignore[assignment,return-value]
         try:

@@ -273,7 +273,7 @@ def test_too_little_space(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     package = world.package("1")
 
     class Full:
-        f_bavail, f_frsize, f_favail, f_flag = 10, 4096, real.f_favail, 0
+        f_bavail, f_frsize, f_favail, f_files, f_flag = 10, 4096, real.f_favail, real.f_files, 0
 
     monkeypatch.setattr(os, "statvfs", lambda path: Full)
     assert refusal(world, package) == ["NO_SPACE"]
@@ -283,7 +283,7 @@ def test_too_few_inodes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     package = world.package("1")
 
     class Full:
-        f_bavail, f_frsize, f_favail, f_flag = 10**9, 4096, 3, 0
+        f_bavail, f_frsize, f_favail, f_files, f_flag = 10**9, 4096, 3, 10**9, 0
 
     monkeypatch.setattr(os, "statvfs", lambda path: Full)
     assert refusal(world, package) == ["NO_SPACE"]
