@@ -291,6 +291,8 @@ class TestRemove:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        fsops.remove_tree(tmp_path / "outside")
+        assert not (tmp_path / "outside").exists()
 
 
 class TestTrees:

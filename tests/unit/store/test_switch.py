@@ -294,8 +294,10 @@ class TestAttack:
         journal = stage.journal()
         stage.store.live.rename(tmp_path / "hidden")
         stage.store.live.symlink_to(tmp_path / "hidden")
-        with pytest.raises(InstallError, match="replaced by something that is no directory"):
+        with pytest.raises(InstallError, match="replaced by something that is no directory") as caught:
             stage.switch(journal, "exchange")
+        assert caught.value.code == "LIVE_CHANGED"
+        assert "run the command again" in caught.value.hint
         assert stage.store.live.is_symlink()
         assert stage.at(stage.area.tree) == "new"
 
