@@ -206,4 +206,7 @@ def access_error(error: OSError, doing: str) -> SmallqError:
         return InstallError(
             "NO_SPACE", text, hint="free space on that file system and run the command again", details=details
         )
+    if error.errno == errno.EBUSY:
+        hint = "is it a mount point? `findmnt` lists them: mount the vendors directory as a whole instead"
+        return InstallError("IO_ERROR", text, hint=hint, details=details)
     return InstallError("IO_ERROR", text, hint="see `dmesg` and the file system's health", details=details)

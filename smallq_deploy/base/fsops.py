@@ -12,10 +12,11 @@ import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from smallq_deploy.base.errors import ConflictError, InstallError
 
@@ -186,7 +187,17 @@ def remove_tree(path: Path) -> None:
         for entry in (Path(directory), *(Path(directory, name) for name in names)):
             if not entry.is_symlink() and not os.access(entry, os.W_OK | os.X_OK | os.R_OK):
                 entry.chmod(0o700)
-    shutil.rmtree(path)
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=lambda function, place, error: _stop(place, error))
+    else:
+        shutil.rmtree(path, onerror=lambda function, place, info: _stop(place, info[1]))
+
+
+def _stop(place: str, error: BaseException) -> NoReturn:
+    """The error with the whole path: rmtree works below open directories, and its errors name only the last part."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise OSError(error.errno, error.strerror, place) from error
+    raise error
 
 
 @dataclass(frozen=True)

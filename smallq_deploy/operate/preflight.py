@@ -27,6 +27,7 @@ from smallq_deploy.base.fsops import tree_size
 from smallq_deploy.base.versions import CannVersion
 from smallq_deploy.operate.downgrade import downgrade
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
+from smallq_deploy.store.generations import read_state
 from smallq_deploy.store.live import LiveState, live_exists, observe_live
 from smallq_deploy.store.paths import Store
 
@@ -323,10 +324,14 @@ def after_order(config: ConfigIni, vendor: str, first: bool) -> tuple[str, ...]:
 def unwritable(store: Store) -> Iterator[SmallqError]:
     """One error for each place that must be changed and cannot be."""
     home = _existing(store.vendors)
-    for place in (home, store.live, store.root, store.generations, store.root / "staging"):
+    current = read_state(store).of(store.vendor).current
+    places = [home, store.live, store.root, store.generations, store.root / "staging"]
+    if current:
+        places.append(store.generation_dir(current))  # the tree that is live now goes back there
+    for place in places:
         if not os.path.isdir(place):
             continue
-        if not os.access(place, os.W_OK | os.X_OK | os.R_OK):
+        if not os.access(place, os.W_OK | os.X_OK | os.R_OK) or _frozen(place):
             if os.statvfs(place).f_flag & _ST_RDONLY:
                 yield AccessError(
                     "READ_ONLY",
@@ -337,7 +342,8 @@ def unwritable(store: Store) -> Iterator[SmallqError]:
                 return
             yield _no_permission(place)
     for path in (store.config_ini, *(store.root / name for name in ("lock", "state", "history", "journal"))):
-        if _frozen(path, append_only=path != store.history):
+        opened = path.name in ("lock", "history") and path.exists() and not os.access(path, os.R_OK | os.W_OK)
+        if opened or _frozen(path, append_only=path != store.history):
             yield _no_permission(path)
     # In a sticky directory (as /tmp) only its owner and a file's own owner may rename the file.
     uid, info = os.geteuid(), home.stat()

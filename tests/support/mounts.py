@@ -49,7 +49,7 @@ def with_own_mounts(body: Callable[[], list[str]]) -> list[str]:
 
 
 def in_child_as(uid: int, place: Path, body: Callable[[], list[str]]) -> list[str]:
-    """``body`` in a child that is this user (really: uid, gid, no groups), standing in ``place``."""
+    """``body`` in a child that is this user (really: uid, gid, no groups), standing in ``place`` with no home."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -57,6 +57,7 @@ def in_child_as(uid: int, place: Path, body: Callable[[], list[str]]) -> list[st
         answer = ["the child died"]
         try:
             os.chdir(place)
+            os.environ.update(HOME="/nonexistent", XDG_DATA_HOME="/nonexistent/data")
             os.setgroups([])
             os.setgid(uid)
             os.setuid(uid)
