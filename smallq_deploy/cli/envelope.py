@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from smallq_deploy.base.errors import ExitStatus, SmallqError
 
 SCHEMA_VERSION = 1
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def make_envelope(
@@ -33,8 +36,12 @@ def make_envelope(
 
 
 def dump(document: Mapping[str, Any]) -> str:
-    """JSON text with a newline at the end; paths become strings, names keep their spelling."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
+    """JSON text with a newline at the end; paths become strings, names keep their spelling.
+
+    The bytes of a name that is not UTF-8 are written as lone surrogates (``\\udcff`` for 0xff), so that it stays JSON.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n"
 
 
 def schema_path(command: str = "") -> Path:

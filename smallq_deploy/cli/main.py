@@ -191,7 +191,7 @@ def _finish(outcome: Answer | SmallqError | None, frame: Frame, as_json: bool, v
     if isinstance(outcome, Answer):
         if call is not None and call.toolkit_line and not outcome.raw:
             sys.stdout.write(call.toolkit_line + "\n")
-        print_blocks(outcome.blocks, no_color=no_color)
+        print_blocks(outcome.blocks, no_color=no_color, raw=outcome.raw)
     elif call is not None and call.toolkit_line:
         sys.stderr.write(call.toolkit_line + "\n")
     if error is not None and not frame.helped:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from smallq_deploy.base.errors import access_error
 from smallq_deploy.base.events import Event
+from smallq_deploy.base.visible import visible
 from smallq_deploy.cli.render import wants_colour
 
 Sink = Callable[[Event], None]
@@ -52,7 +53,7 @@ class Progress:
     def log(self, text: str) -> None:
         """One line in the log file, with the time in UTC."""
         if self._log is not None:
-            self._log.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + text + "\n")
+            self._log.write(time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) + visible(text) + "\n")
             self._log.flush()
 
     def __call__(self, event: Event) -> None:
@@ -67,6 +68,7 @@ class Progress:
             self._write(line)
 
     def _write(self, line: str) -> None:
+        line = visible(line)
         if self._status is not None:
             self._status.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from smallq_deploy.base.errors import EXIT_MEANINGS, ExitStatus, SmallqError
+from smallq_deploy.base.visible import visible
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,21 @@ def plain_lines(blocks: Sequence[Block]) -> list[str]:
             out.append("")
         previous = block
         if isinstance(block, Line):
-            out.append(block.text)
+            out.append(visible(block.text))
         elif isinstance(block, Facts):
             pairs = [(name, value) for name, value in block.pairs if value]
             space = max((width(name) for name, _ in pairs), default=0)
-            out.extend(f"{_pad(name, space)}  {value}" for name, value in pairs)
+            out.extend(f"{_pad(name, space)}  {visible(value)}" for name, value in pairs)
         elif isinstance(block, Bullets):
             out.append(block.title)
-            out.extend(f"  - {point}" for point in block.points)
+            out.extend(f"  - {visible(point)}" for point in block.points)
         else:
             out.extend(_table_lines(block))
     return out
 
 
 def _table_lines(table: Table) -> list[str]:
-    rows = [list(table.columns), *[list(row) for row in table.rows]]
+    rows = [list(table.columns), *[[visible(cell, lines=False) for cell in row] for row in table.rows]]
     spaces = [max(width(row[index]) for row in rows) for index in range(len(table.columns))]
     lines = ["  ".join(_pad(cell, space) for cell, space in zip(row, spaces, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * space for space in spaces))
@@ -114,8 +115,12 @@ def wants_colour(stream: IO[str], no_color: bool) -> bool:
     return not no_color and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
 
 
-def print_blocks(blocks: Sequence[Block], *, no_color: bool = False) -> None:
-    """The answer on stdout."""
+def print_blocks(blocks: Sequence[Block], *, no_color: bool = False, raw: bool = False) -> None:
+    """The answer on stdout; ``raw`` lines are for a shell and printed as they are."""
+    if raw:
+        sys.stdout.write("".join(block.text + "\n" for block in blocks if isinstance(block, Line)))
+        sys.stdout.flush()
+        return
     if not wants_colour(sys.stdout, no_color):
         sys.stdout.write("".join(line + "\n" for line in plain_lines(blocks)))
         sys.stdout.flush()
@@ -136,26 +141,28 @@ def print_blocks(blocks: Sequence[Block], *, no_color: bool = False) -> None:
 
 def error_lines(error: SmallqError, *, verbose: bool = False) -> list[str]:
     """An error as a person reads it: what failed, what to do, and what the exit status means."""
-    lines: list[str] = []
+    return [visible(line, lines=False) for line in _error_lines(error, verbose)]
+
+
+def _error_lines(error: SmallqError, verbose: bool) -> Iterator[str]:
     for problem in error.problems:
         first, *rest = problem.message.splitlines() or [""]
-        lines.append(f"error: {first} [{problem.code}]")
-        lines.extend(f"       {line}" for line in rest)
+        yield f"error: {first} [{problem.code}]"
+        yield from (f"       {line}" for line in rest)
         if problem.hint:
-            lines.extend(
+            yield from (
                 f"{'hint:  ' if index == 0 else '       '}{line}"
                 for index, line in enumerate(problem.hint.splitlines())
             )
         if verbose:
-            lines.extend(f"       {name}: {value}" for name, value in problem.details.items() if name != "report")
+            yield from (f"       {name}: {value}" for name, value in problem.details.items() if name != "report")
     status = ExitStatus(error.exit_status)
-    lines.append(f"exit status {int(status)}: {EXIT_MEANINGS[status]}")
+    yield f"exit status {int(status)}: {EXIT_MEANINGS[status]}"
     if verbose:
         cause = error.__cause__ or error.__context__
         while cause is not None:
-            lines.append(f"caused by {type(cause).__name__}: {cause}")
+            yield f"caused by {type(cause).__name__}: {cause}"
             cause = cause.__cause__ or cause.__context__
-    return lines
 
 
 def print_error(error: SmallqError, *, verbose: bool = False, no_color: bool = False) -> None:
