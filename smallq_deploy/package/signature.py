@@ -22,6 +22,7 @@ NAMESPACE = "smallq-deploy"
 SUFFIX = ".sig"
 MAX_SIGNATURE = 64 * 1024  # bytes; a signature has about 300
 _SIGNERS_NAME = "smallq-deploy/allowed_signers"
+REVOKED = "revoked_keys"  # beside the allowed-signers file: public keys, or a list of ssh-keygen -k
 _TIMEOUT = 600.0
 _GOOD = re.compile(r'^Good "[^"]*" signature for (?P<who>.*) with (?P<key>\S+ key \S+)$', re.MULTILINE)
 
@@ -145,7 +146,10 @@ def _verify_as(path: Path, signature: Path, signers: Path, name: str) -> tuple[C
     thread = threading.Thread(target=feed, daemon=True)
     with os.fdopen(outlet, "rb") as reading:
         thread.start()
-        arguments = ("-n", NAMESPACE, "-I", name, "-f", str(signers), "-s", str(signature))
+        arguments: tuple[str, ...] = ("-n", NAMESPACE, "-I", name, "-f", str(signers), "-s", str(signature))
+        revoked = signers.with_name(REVOKED)
+        if os.path.lexists(revoked):  # one that cannot be read refuses everything
+            arguments += ("-r", str(revoked))
         done = _ssh_keygen("verify", *arguments, stdin=reading.fileno())
     thread.join()
     if failed:
