@@ -6,6 +6,7 @@ stream; what is held in memory is the table of members and a few small files.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -413,7 +414,8 @@ def extract_vendor(run: RunFile, dest: Path) -> None:
             )
     except BaseException as error:
         if created:
-            remove_tree(dest)
+            with contextlib.suppress(OSError):
+                remove_tree(dest)
         if isinstance(error, OSError):
             raise access_error(error, f"unpack {run.path} into {dest}") from error
         raise
