@@ -8,12 +8,16 @@ import shlex
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _KEEP_OUTPUT = 4 * 1024 * 1024
+_LONG_LINE = 1024 * 1024  # a line is cut there, or output without line ends would fill the memory
+_MARK = "SMALLQ_DEPLOY_RUN"  # in the environment of a contained process and of all that comes from it
+_DRAIN = 1.0  # seconds of output taken from those that outlive the child
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL when we are interrupted
 
 
@@ -69,13 +73,18 @@ def run(
     merge_stderr: bool = False,
     kill_leftovers: bool = True,
     stdin: int | None = None,
+    contain: bool = False,
 ) -> Completed:
     """Run ``argv`` (never through a shell) in a session of its own; its stdin is the descriptor given, else empty.
 
     At the timeout (seconds) the whole process group gets SIGKILL. ``on_line`` sees each line of output as it comes,
-    ``log`` gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too. Never
-    raises for a child's failure; a program that does not exist is returncode 127.
+    ``log`` gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too; with
+    ``contain`` also those in sessions of their own. Never raises for a child's failure; a program that does not exist
+    is returncode 127.
     """
+    mark = f"{_MARK}={uuid.uuid4().hex}" if contain else ""
+    if contain:
+        env = {**(os.environ if env is None else env), _MARK: mark.partition("=")[2]}
     args = [os.fspath(part) for part in argv]
     where = os.fspath(cwd) if cwd is not None else os.getcwd()
     start = time.monotonic()
@@ -98,6 +107,9 @@ def run(
     def take(name: str, data: bytes, end: bool = False) -> None:
         lines = (partial[name] + data).split(b"\n")
         partial[name] = b"" if end else lines.pop()
+        if len(partial[name]) > _LONG_LINE:
+            lines.append(partial[name])
+            partial[name] = b""
         for raw in lines:
             if end and not raw:
                 continue
@@ -117,6 +129,7 @@ def run(
             selector.register(child.stdout, selectors.EVENT_READ, "out")
             if child.stderr is not None:
                 selector.register(child.stderr, selectors.EVENT_READ, "err")
+            ended: float | None = None
             while selector.get_map():
                 left = None if timeout is None else timeout - (time.monotonic() - start)
                 if left is not None and left <= 0:
@@ -130,8 +143,10 @@ def run(
                         take(key.data, data)
                     else:
                         selector.unregister(key.fileobj)
-                if not ready and child.poll() is not None:
-                    break
+                if child.poll() is not None:
+                    ended = ended or time.monotonic()
+                    if not ready or time.monotonic() - ended > _DRAIN:
+                        break
         if not timed_out:
             try:
                 child.wait(None if timeout is None else max(0.0, timeout - (time.monotonic() - start)))
@@ -144,6 +159,8 @@ def run(
     finally:
         if timed_out or child.poll() is None or kill_leftovers:
             _kill_group(child.pid)
+        if mark:
+            _kill_marked(mark)
         _reap(child, _GRACE if timed_out else None)
         for stream in (child.stdout, child.stderr):
             if stream is not None:
@@ -183,6 +200,23 @@ def _kill_group(pgid: int) -> None:
         os.killpg(pgid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def _kill_marked(mark: str) -> None:
+    """End every process with ``mark`` in its environment, and what those start meanwhile; bounded by _GRACE."""
+    needle, until = mark.encode(), time.monotonic() + _GRACE
+    while time.monotonic() < until:
+        found = 0
+        for name in os.listdir("/proc"):
+            try:
+                if name.isdigit() and needle in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                    os.kill(int(name), signal.SIGKILL)
+                    found += 1
+            except OSError:
+                continue  # ended meanwhile, or somebody else's
+        if not found:
+            return
+        time.sleep(0.01)
 
 
 def sourced_environment(script: Path, *, base: Mapping[str, str], timeout: float = 60.0) -> dict[str, str]:

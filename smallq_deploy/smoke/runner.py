@@ -113,10 +113,10 @@ class _Test:
             "open_timeout": max(1.0, min(OPEN_TIMEOUT, self.timeout / 2)),
             "kernel_ms": max(1000, int(self.timeout * 500)),
         }
-        with tempfile.TemporaryDirectory(prefix="smallq-smoke-") as folder:
+        with tempfile.TemporaryDirectory(prefix="smallq-smoke-", ignore_cleanup_errors=True) as folder:
             files = [Path(folder, name) for name in ("request.json", "progress", "result.json")]
             files[0].write_text(json.dumps(request), encoding="utf-8")
-            done = run([*self.command, *files], env=self.env, cwd=folder, timeout=self.timeout)
+            done = run([*self.command, *files], env=self.env, cwd=folder, timeout=self.timeout, contain=True)
             result = judge(done, files[2], files[1], live=self.live, cases=names, device=device)
         return replace(result, outcome=self.with_cause(result))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from smallq_deploy.smoke import report
 from smallq_deploy.smoke.codes import explain
 from smallq_deploy.smoke.report import CaseResult, DeviceResult, Verdict, fail, inconclusive
 
+_MAX_ANSWER = 16 << 20  # bytes
 # Before the operator is called nothing that happens speaks against it.
 _DEVICE_PHASES = ("init", "device")
 _NODE_HINT = "a problem of this node or its driver: look at `npu-smi info`, try another device with --device N"
@@ -23,15 +25,28 @@ class GarbageError(Exception):
     """The child's answer does not have the form it must have."""
 
 
+def _read(path: Path) -> bytes:
+    """What the child wrote, as far as it may be; no pipe or device is waited for. Raises OSError, ValueError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ValueError("it is no plain file")
+        raw = stream.read(_MAX_ANSWER + 1)
+    if len(raw) > _MAX_ANSWER:
+        raise ValueError("it is too large")
+    return raw
+
+
 def read_answer(path: Path) -> dict[str, Any] | None:
     """The child's answer, None when it gave none. Raises GarbageError."""
     try:
-        raw = path.read_bytes()
+        raw = _read(path)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise GarbageError(f"it cannot be read: {error}") from None
     try:
         answer = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise GarbageError("it is not JSON") from None
     if not isinstance(answer, dict):
         raise GarbageError("it is no JSON object")
@@ -42,13 +57,13 @@ def read_progress(path: Path) -> dict[str, Any]:
     """The last phase the child began, with what it knew by then; {} when it did not begin one."""
     known: dict[str, Any] = {}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = _read(path).decode("utf-8", "replace").splitlines()
+    except (OSError, ValueError):
         return known
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             known.update(record)
