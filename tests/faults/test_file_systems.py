@@ -1,15 +1,13 @@
-"""Installs on file systems that refuse: a container image's layer, a full disk, a read-only mount.
+"""Installs on file systems that refuse: a container image's layer, a read-only mount (full disks: test_full_disk.py).
 
 Each test runs in a forked child with a mount namespace of its own; it needs root and the right to mount.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,41 +17,24 @@ from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.operate.mover import rollback, uninstall
 from smallq_deploy.store.generations import list_generations
 from smallq_deploy.store.history import read_history
-from tests.support import packages
+from tests.support import mounts, packages
+from tests.support.faultrows import lacking
+from tests.support.mounts import mount
 from tests.support.opp import FAIL, PASS, World
 from tests.support.world import live_digest, others_digest, settled_problems, world_problems
-
-_CLONE_NEWNS = 0x00020000
-_UNAVAILABLE = 77
-
-
-def mount(*arguments: object) -> None:
-    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode != 0:
-        print(f"mount: {done.stderr.strip()}", file=sys.stderr)
-        os._exit(_UNAVAILABLE)
 
 
 def with_own_mounts(test: Callable[[], None]) -> None:
     """Run ``test`` in a child whose mounts nobody else sees; skip where that is not allowed."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            if ctypes.CDLL(None).unshare(_CLONE_NEWNS) != 0:
-                os._exit(_UNAVAILABLE)
-            mount("--make-rprivate", "/")
-            test()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status == _UNAVAILABLE:
-        pytest.skip("NO MOUNT TEST: mounting is not allowed here")
-    assert status == 0, "see the child's traceback above"
+    if reason := lacking("mounts"):
+        pytest.skip(f"NO MOUNT TEST: {reason}")
+
+    def body() -> list[str]:
+        test()
+        return []
+
+    problems = mounts.with_own_mounts(body)
+    assert not problems, problems[0]
 
 
 def test_a_vendor_directory_from_an_image_layer(tmp_path: Path) -> None:
@@ -103,59 +84,6 @@ def test_uninstall_of_a_vendor_directory_from_an_image_layer(tmp_path: Path) -> 
         assert not world.live.exists()
         rollback(world.store, operator=packages.OPERATOR, smoke=lambda: PASS)
         assert live_digest(world.store) == before
-
-    with_own_mounts(body)
-
-
-@pytest.mark.parametrize("missing_pages", [1, 8, 32, 64, 96])
-def test_a_disk_that_fills_up(tmp_path: Path, missing_pages: int) -> None:
-    """Preflight is told that there is room; the file system then says no somewhere on the way."""
-
-    def body() -> None:
-        place = tmp_path / "disk"
-        place.mkdir()
-        mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", place)
-        world = World(place / "w").make()
-        package = world.package("1")
-        world.install(package)
-        new = world.package("2")
-        before, others = live_digest(world.store), others_digest(world.store)
-        volume = os.statvfs(place)
-        filler = place / "filler"
-        pages = 0
-        used = world.plan(new).space_needed
-        assert used > 0
-        # An install writes about this much; leave less by `missing_pages`.
-        rehearsal = World(place / "r").make()
-        rehearsal.install(rehearsal.package("1"))
-        free = os.statvfs(place).f_bavail
-        rehearsal.install(rehearsal.package("2"))
-        needed = free - os.statvfs(place).f_bavail
-        subprocess.run(["rm", "-r", str(place / "r")], check=True)
-        leave = max(1, needed - missing_pages)
-        with open(filler, "wb") as stream:
-            while os.statvfs(place).f_bavail > leave:
-                stream.write(bytes(volume.f_bsize))
-                stream.flush()
-                pages += 1
-        real = os.statvfs
-
-        class Roomy:
-            f_bavail, f_frsize, f_favail, f_files, f_flag = 10**9, 4096, 10**9, 10**9, 0
-
-        os.statvfs = lambda path: Roomy  # type: ignore[assignment,return-value]
-        try:
-            world.install(new)
-            raise AssertionError("there was room after all")
-        except SmallqError as error:
-            assert error.code == "NO_SPACE", (error.code, error.message)
-        finally:
-            os.statvfs = real
-        assert live_digest(world.store) == before
-        assert list(settled_problems(world.store, (before,), others)) == []
-        filler.unlink()
-        world.install(new)
-        assert list_generations(world.store)[-1].proven
 
     with_own_mounts(body)
 
