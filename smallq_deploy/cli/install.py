@@ -238,7 +238,7 @@ def install(call: Call, smoke_timeout: float, **values: Any) -> Answer:
     smoke = smoke_call(session, request.device, smoke_timeout)
     common = {"toolkit": session.toolkit.to_dict(), "signature": request.signature}
     try:
-        report = run_install(made, smoke=smoke, events=call.events)
+        report = run_install(made, smoke=smoke, events=call.events, toolkit_now=session.toolkit_now)
     except SmokeError as error:
         data, error.details = error.details, {"live": str(session.store.live)}
         return Answer({**common, **data}, [Line("the install was undone; nothing is different from before")], error)

@@ -53,6 +53,12 @@ class Session:
             )
         return toolkit
 
+    def toolkit_now(self) -> Toolkit:
+        """The toolkit looked up afresh: it can change while a question waits or a lock is held. Raises the same."""
+        from smallq_deploy.machine.toolkit import discover, require_toolkit
+
+        return require_toolkit(discover(cann=self.call.cann, opp=self.call.opp), mutating=self.mutating)
+
     @cached_property
     def environment(self) -> Environment:
         """Toolkit, devices and host. Raises as :attr:`toolkit` does."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallq_deploy.base.errors import PackageError, access_error, raise_problems
+from smallq_deploy.base.errors import ConflictError, PackageError, access_error, raise_problems
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import remove_tree, sha256_file
 from smallq_deploy.operate.mover import MoveReport, recover_store, rollback, uninstall
@@ -18,6 +19,7 @@ from smallq_deploy.store.paths import Staging
 from smallq_deploy.store.transaction import Change, ChangeReport, Draft, Proof, RecoveryReport, change_live, session
 
 if TYPE_CHECKING:
+    from smallq_deploy.machine.toolkit import Toolkit
     from smallq_deploy.package.runfile import RunFile
 
 __all__ = [
@@ -53,10 +55,18 @@ class InstallReport:
         }
 
 
-def install(plan: Plan, *, smoke: Smoke, events: Events | None = None, method: str = "") -> InstallReport:
+def install(
+    plan: Plan,
+    *,
+    smoke: Smoke,
+    events: Events | None = None,
+    method: str = "",
+    toolkit_now: Callable[[], Toolkit] | None = None,
+) -> InstallReport:
     """Do what ``plan`` says: it is made again under the lock, so what it found must still hold.
 
-    ``smoke`` is called once the new tree is live. Raises the plan's problems (several as Problems); SmokeError with the
+    ``smoke`` is called once the new tree is live; ``toolkit_now`` looks for the toolkit again, which must be the same
+    (ConflictError TOOLKIT_CHANGED). Raises the plan's problems (several as Problems); SmokeError with the
     smoke test's reason as code after the old state was put back (SMOKE_INCONCLUSIVE unless ``keep_unproven``);
     PackageError BAD_TREE when the staged tree fails its static checks; InstallError and AccessError for what the file
     system refuses; ConflictError LOCK_BUSY.
@@ -67,7 +77,9 @@ def install(plan: Plan, *, smoke: Smoke, events: Events | None = None, method: s
         raise_problems(plan.problems)
     if options.dry_run or plan.decision == "nothing":
         return InstallReport(plan.decision, plan)
+    _require_same_toolkit(plan, toolkit_now)  # before anything is written, and again after the wait for the lock
     with session(store, wait_seconds=options.wait_seconds, events=events) as recovered:
+        _require_same_toolkit(plan, toolkit_now)
         again = make_plan(plan.environment, plan.release, store, plan.run, options)
         plan = replace(again, passed_over=plan.passed_over)
         raise_problems(plan.problems)
@@ -89,6 +101,24 @@ def install(plan: Plan, *, smoke: Smoke, events: Events | None = None, method: s
     if not report.kept:
         raise smoke_failure(report, f"the install was undone, {_live_words(report.live)}", result.to_dict())
     return result
+
+
+def _require_same_toolkit(plan: Plan, toolkit_now: Callable[[], Toolkit] | None) -> None:
+    """Raises ConflictError TOOLKIT_CHANGED, and what ``toolkit_now`` raises where none is left."""
+    before = plan.environment.toolkit
+    if toolkit_now is None or before is None:
+        return
+    now = toolkit_now()
+    names = ("home", "real_home", "version", "inner_version", "arch", "opp", "set_env")
+    changed = [name for name in names if getattr(before, name) != getattr(now, name)]
+    if changed:
+        what = "; ".join(f"{name} was {getattr(before, name)}, is {getattr(now, name)}" for name in changed)
+        raise ConflictError(
+            "TOOLKIT_CHANGED",
+            f"the toolkit is another one than when the plan was made: {what.replace('_', ' ')}",
+            hint="nothing was installed; run the command again for the toolkit that is there now",
+            details={"changed": changed},
+        )
 
 
 def _stage(plan: Plan, area: Staging, events: Events) -> Draft:
