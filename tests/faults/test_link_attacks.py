@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -463,6 +464,42 @@ def test_an_attacker_who_exchanges_while_we_work(which: str, memory: Path, fault
         pytest.skip("in make faults")
     violations = in_child(lambda: raced(memory, which, 8 if FULL else 1))
     fault_row("9", 1, violations, what=f"{which} exchanged with a link all the time")
+
+
+def test_links_and_pipes_met_by_the_command(
+    fresh_toolkit: Callable[..., Path], operator_package: Path, memory: Path
+) -> None:
+    """The real command: a documented exit status and one JSON document, soon; what the links lead to stays."""
+    root = fresh_toolkit()
+    (vendors,) = (path.resolve() / "vendors" for path in root.glob("cann-*/opp"))
+    foreign = memory / "etc"
+    foreign.mkdir()
+    (foreign / "file").write_text("theirs")
+    before = fingerprint(foreign)
+    home = vendors / ".smallq-deploy"
+    for path, make, code in (
+        (home, lambda path: os.symlink(foreign, path), "NOT_PLAIN"),
+        (vendors / "customize", lambda path: os.symlink(foreign, path), "LIVE_NOT_A_DIRECTORY"),
+        (vendors / "config.ini", os.mkfifo, "CONFIG_NOT_A_FILE"),
+        (home / "journal", os.mkfifo, "NOT_PLAIN"),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        make(path)
+        for command in (["install", str(operator_package)], ["recover"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "smallq_deploy", *command, "--cann", str(root), "--json"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            answer = json.loads(done.stdout)
+            codes = [error["code"] for error in answer["errors"]]
+            assert done.returncode == answer["exit_status"] and "Traceback" not in done.stderr, (path, command)
+            assert "INTERNAL" not in codes, (path, command, answer)
+            if command[0] == "install":
+                assert (codes, done.returncode) == ([code], 7), (path, answer)
+            assert differences(before, fingerprint(foreign)) == []
+        path.unlink()
 
 
 def test_a_package_replaced_after_the_plan(memory: Path) -> None:
