@@ -18,6 +18,7 @@ from smallq_deploy.package.yamlfile import Reader, Value
 
 SCHEMA_VERSION = 1
 SMOKE_MULTIPLY_ADDS = 2_000_000  # the smoke test's reference is plain Python
+MAX_CASES = 50_000  # of a shape matrix
 # Input distributions the smoke test can draw.
 SMOKE_DISTRIBUTIONS = ("normal", "uniform", "peaky", "offset")
 # Those of the sweeps; large_all (q, k and v up to 100) has a tolerance of its own, which the sweep computes.
@@ -216,7 +217,7 @@ def load_release(path: Path) -> Release:
     if "description" in members:
         members["description"].text(r"[^\x00-\x08\x0b-\x1f\x7f]{1,2000}", "text")
     name = text("name", NAME_PATTERN, "a lower-case name")
-    version = text("version", r"\d+\.\d+\.\d+((a|b|rc)\d+)?", "a version such as 0.1.0 or 0.2.0rc1")
+    version = text("version", r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?", "a version such as 0.1.0 or 0.2.0rc1")
     operator = text("operator", r"[A-Z][A-Za-z0-9]{0,127}", "an operator type such as SmallqFlashAttention")
     vendor = text("vendor", VENDOR_PATTERN, "a vendor directory name")
     cann = members["cann"].parsed(CannSpecifier.parse, ANY_CANN) if "cann" in members else ANY_CANN
@@ -278,6 +279,9 @@ def load_matrix(path: Path) -> ShapeMatrix:
         cases += _row(row, index)
     for grid in members["grids"].items(at_least=1, at_most=200) if "grids" in members else []:
         cases += _grid(grid)
+        if len(cases) > MAX_CASES:
+            grid.problem(f"the matrix has more than {MAX_CASES:,} cases")
+            break
     if not cases and not reader.problems:
         reader.add(0, "", "the matrix has no cases: give cases or grids")
     reader.finish()

@@ -112,7 +112,7 @@ class Reader:
             self.add(line, where, "nested more than 20 levels deep")
             return Value(self, None, line, where)
         if not isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] not in ("map", "seq"):
-            self.add(line, where, f"has the type {node.tag}, which is not allowed")
+            self.add(line, where, f"has the type {node.tag:.80}, which is not allowed")
             return Value(self, None, line, where)
         if isinstance(node, yaml.MappingNode):
             return Value(self, self._mapping(node, where, depth), line, where)
@@ -142,7 +142,7 @@ class Reader:
         kind = node.tag.rpartition(":")[2]
         text = str(node.value)
         if not node.tag.startswith("tag:yaml.org,2002:") or kind not in _SCALARS:
-            self.add(line, where, f"{text!r} has the type {node.tag}; write it in quotes if text is meant")
+            self.add(line, where, f"{text!r:.80} has the type {node.tag:.80}; write it in quotes if text is meant")
             return None
         if kind == "str":
             return text
@@ -152,13 +152,13 @@ class Reader:
             return text.lower() in ("yes", "true", "on")
         if kind == "int":
             if not _INTEGER.match(text) or len(text) > 18:
-                self.add(line, where, f"{text} is no plain decimal number")
+                self.add(line, where, f"{text:.40} is no plain decimal number")
                 return None
             return int(text)
         try:
             return float(text.replace("_", ""))
         except ValueError:
-            self.add(line, where, f"{text} is no plain decimal number")
+            self.add(line, where, f"{text:.40} is no plain decimal number")
             return None
 
 

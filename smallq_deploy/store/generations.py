@@ -18,6 +18,7 @@ from typing import Any
 from smallq_deploy.base.errors import InstallError, UsageError, access_error
 from smallq_deploy.base.fsops import FileEntry, entries_digest, read_plain, write_atomic
 from smallq_deploy.store.paths import ABSENT, SCHEMA, Store, require_directory
+from smallq_deploy.store.records import check_types
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class Generation:
         """Unknown keys are ignored: a newer version may have added them within the same schema."""
         known = {item.name for item in dataclasses.fields(Generation)}
         values = {key: value for key, value in record.items() if key in known}
-        values["number"] = int(values["number"])
         for key in ("ops", "units"):
             values[key] = tuple(str(item) for item in values.get(key, ()))
-        return Generation(**values)
+        made = Generation(**values)
+        check_types(made)
+        return made
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise access_error(error, f"read {path}") from error
     try:
         record = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise InstallError(
             "STORE_DAMAGED",
             f"{path} is damaged",
@@ -135,7 +137,10 @@ def read_state(store: Store) -> State:
             str(name): VendorState(value.get("current"), value.get("previous"))
             for name, value in record["vendors"].items()
         }
-        return State(int(record["last_number"]), vendors)
+        state = State(record["last_number"], vendors)
+        for made in (state, *vendors.values()):
+            check_types(made)
+        return state
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(store.state) from error
 
@@ -164,13 +169,18 @@ def load_generation(store: Store, number: int) -> Generation:
     record = read_json(path)
     if record is None:
         known = ", ".join(str(item.number) for item in list_generations(store) if not item.failed) or "none"
+        was = 0 < number <= read_state(store).last_number
         raise UsageError(
             "NO_SUCH_GENERATION",
-            f"there is no generation {number} of vendor {store.vendor}",
+            f"generation {number} was deleted (`smallq-deploy history` tells when)"
+            if was
+            else f"there is no generation {number} of vendor {store.vendor}",
             hint=f"known generations: {known} (see `smallq-deploy status`)",
         )
     try:
         generation = Generation.from_dict(record)
+        if generation.number != number:
+            raise ValueError(generation.number)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
     return generation
@@ -216,7 +226,7 @@ def read_manifest(path: Path) -> tuple[FileEntry, ...]:
         raise _damaged(path) from error
     except OSError as error:
         raise access_error(error, f"read {path}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(path) from error
 
 

@@ -23,7 +23,7 @@ def read_history(store: Store, *, vendor: str | None = None) -> tuple[dict[str, 
     for line in raw.splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and (vendor is None or record.get("vendor") == vendor):
             found.append(record)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from smallq_deploy.base.errors import InstallError
 from smallq_deploy.base.fsops import fsync_dir, write_atomic
 from smallq_deploy.store.generations import read_json
 from smallq_deploy.store.paths import ABSENT, SCHEMA, Store
+from smallq_deploy.store.records import check_types
 
 STAGING, SWITCHING, SWITCHED, OK, UNDONE = "staging", "switching", "switched", "ok", "undone"
 PHASES = (STAGING, SWITCHING, SWITCHED, OK, UNDONE)
@@ -98,9 +100,18 @@ class Journal:
         if values.get("config") is not None:
             values["config"] = ConfigChange(**values["config"])
         journal = Journal(**values)
-        if journal.phase not in PHASES:
-            raise ValueError(journal.phase)
+        for made in (journal, journal.old_tree, journal.new_tree, journal.config):
+            if made is not None:
+                check_types(made)
+        # The txid names the directory that recovery removes.
+        if journal.phase not in PHASES or "/" in journal.txid or journal.txid in ("", ".", ".."):
+            raise ValueError(f"{journal.phase} {journal.txid}")
         return journal
+
+
+def new_txid() -> str:
+    """A name for a transaction that no other has."""
+    return secrets.token_hex(6)
 
 
 def read_journal(store: Store) -> Journal | None:
