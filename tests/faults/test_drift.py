@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from smallq_deploy.base.errors import ConflictError
 from smallq_deploy.base.fsops import tree_digest
+from smallq_deploy.cli.envelope import dump
+from smallq_deploy.cli.render import Bullets, Facts, Table, error_lines, plain_lines
 from smallq_deploy.operate.mover import rollback
 from smallq_deploy.operate.repair import repair
 from smallq_deploy.operate.verifier import verify
@@ -273,6 +277,20 @@ def test_the_command_tells_changes_of_the_real_operator(
     ]
     wrong = [text for change in chosen for text in tree.try_out(change)]
     fault_row("15", len(chosen), wrong, what="the real operator, through the command")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "\x1b[2Jx", "\r", "\x9b1A", "\u202egpj.exe", "\u200b", "\x00", os.fsdecode(b"\xff")]
+)
+def test_a_name_cannot_steer_the_terminal_nor_break_json(name: str) -> None:
+    shown = plain_lines([Table(("differs", "path"), [("added", name)]), Facts([("path", name)]), Bullets("", [name])])
+    shown += error_lines(ConflictError("X", f"{name} is there", hint=name))
+    for line in shown:
+        line.encode()
+        assert all(char.isprintable() for char in line.replace("\n", "")), ascii(line)
+    text = dump({"path": name})
+    text.encode()
+    assert json.loads(text) == {"path": name}
 
 
 def test_no_false_alarm(world: World, tmp_path: Path) -> None:
