@@ -120,6 +120,13 @@ def _record(value: Any, texts: tuple[str, ...]) -> dict[str, Any]:
     return value
 
 
+def _list(record: Mapping[str, Any], name: str) -> list[Any]:
+    value = record.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is no list")
+    return value
+
+
 def parse_index(raw: bytes) -> Index:
     """``bundle.json`` as an object. Raises ValueError for anything malformed, UsageError BUNDLE_NEWER."""
     try:
@@ -127,7 +134,7 @@ def parse_index(raw: bytes) -> Index:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     schema = record.get("schema") if isinstance(record, dict) else None
-    if not isinstance(schema, int):
+    if type(schema) is not int:
         raise ValueError("it has no schema number")
     if schema > SCHEMA:
         raise UsageError(
@@ -137,9 +144,9 @@ def parse_index(raw: bytes) -> Index:
         )
     _record(record, ("tool_version", "python", "release", "manifest"))
     packages = []
-    for item in record.get("packages", ()):
+    for item in _list(record, "packages"):
         entry = _record(item, ("path", "sha256", "vendor", "arch", "cann"))
-        if not isinstance(entry.get("size"), int):
+        if type(entry.get("size")) is not int:
             raise ValueError("a size is missing")
         packages.append(
             PackageEntry(
@@ -154,8 +161,8 @@ def parse_index(raw: bytes) -> Index:
                 _texts(entry.get("beside")),
             )
         )
-    distributions = [_record(item, ("name", "version")) for item in record.get("distributions", ())]
-    runtimes = [_record(item, ("path", "arch", "interpreter")) for item in record.get("runtimes", ())]
+    distributions = [_record(item, ("name", "version")) for item in _list(record, "distributions")]
+    runtimes = [_record(item, ("path", "arch", "interpreter")) for item in _list(record, "runtimes")]
     return Index(
         record["tool_version"],
         record["python"],
