@@ -20,6 +20,7 @@ _LIVE_WORDS = {
     "removed": "removed by somebody else",
 }
 
+_SHOWN = 20  # processes
 _REASON_WIDTH = 90  # characters of a reason in the table; --json has all of it
 
 
@@ -73,12 +74,22 @@ def _status_blocks(found: Status) -> list[Block]:
             item.origin,
             _proof(item),
             item.created,
-            _source(item),
+            _source(item) + (" [pinned]" if item.number in found.pins else ""),
         )
         for item in found.generations
     ]
     if rows:
         blocks.append(Table(("generation", "now", "origin", "proof", "created", "what"), rows))
+    running = [
+        (str(item.pid), item.user, str(item.generation or "?"), item.command) for item in found.users.processes[:_SHOWN]
+    ]
+    if running:
+        blocks.append(Table(("pid", "user", "runs generation", "command"), running, "processes that loaded it:"))
+    more = len(found.users.processes) - len(running)
+    if more > 0:
+        blocks.append(Line(f"... and {more} more (--json lists all)"))
+    if found.users.unseen and (running or current is not None):
+        blocks.append(Line(f"{found.users.unseen} processes of other users could not be looked at (only root can)"))
     return blocks
 
 

@@ -23,8 +23,9 @@ from smallq_deploy.operate.doctor import (
     host_can_run,
     worst,
 )
+from smallq_deploy.operate.inuse import processes_using
 from smallq_deploy.operate.migrate import left_behind, other_opps
-from smallq_deploy.operate.preflight import check_place, is_mount_point, processes_using, unwritable
+from smallq_deploy.operate.preflight import check_place, is_mount_point, unwritable
 from smallq_deploy.operate.verifier import static_findings, verify
 from smallq_deploy.package.buildcheck import unresolved_functions
 from smallq_deploy.package.elf import read_elf
@@ -262,12 +263,12 @@ def store(context: Context) -> Finding:
 def processes(context: Context) -> Finding:
     found = context.place
     evidence = [] if os.geteuid() == 0 else ["without root only the processes of this user can be looked at"]
-    old = dict(processes_using(found.root)) if found.exists else {}
+    old = {process.pid: process for process in processes_using(found.root)} if found.exists else {}
     for other in other_opps(context.environment, found.opp):
-        old.update(processes_using(other / "vendors"))
+        old.update({process.pid: process for process in processes_using(other / "vendors")})
     current = len(processes_using(found.live)) if found.live.is_dir() else 0
     if old:
-        names = ", ".join(f"{name} (pid {pid})" for pid, name in sorted(old.items())[:_SHOWN])
+        names = ", ".join(str(process) for _, process in sorted(old.items())[:_SHOWN])
         text = f"{len(old)} process{'es' if len(old) > 1 else ''} still use an earlier install: {names}"
         return Finding(WARN, text, tuple(evidence), mend=("restart them",))
     return Finding(PASS, f"no process uses an earlier install; of the installed one: {current}", tuple(evidence))

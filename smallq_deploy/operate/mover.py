@@ -17,7 +17,8 @@ from smallq_deploy.base.errors import (
 )
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import remove_tree
-from smallq_deploy.operate.preflight import check_place, processes_using, unwritable
+from smallq_deploy.operate.inuse import processes_using
+from smallq_deploy.operate.preflight import check_place, unwritable
 from smallq_deploy.operate.proving import Smoke, describe_found, prove, smoke_failure
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import (
@@ -290,5 +291,5 @@ def _plan_move(store: Store, to: int | None) -> MoveReport:
 
 
 def _warn_users(store: Store, events: Events) -> None:
-    for pid, name in processes_using(store.live)[:5]:
-        events.warning(f"{name} (pid {pid}) goes on with the present libraries until it is restarted")
+    for process in processes_using(store.live)[:5]:
+        events.warning(f"{process} goes on with the present libraries until it is restarted")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from smallq_deploy.base.errors import (
 from smallq_deploy.base.fsops import tree_size
 from smallq_deploy.base.versions import CannVersion
 from smallq_deploy.operate.downgrade import downgrade
+from smallq_deploy.operate.inuse import Process, processes_using
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
 from smallq_deploy.store.generations import read_state
 from smallq_deploy.store.live import LiveState, live_exists, observe_live
@@ -60,7 +60,7 @@ class Facts:
     inodes_needed: int = 0
     mounted: bool = False
     blocked: tuple[SmallqError, ...] = ()  # directories that cannot be written
-    users: tuple[tuple[int, str], ...] = ()  # (pid, name) of processes that have the old libraries mapped
+    users: tuple[Process, ...] = ()  # they have the old libraries mapped
     open_to_all: int = 0  # mode of the vendors directory, when everybody may write there
     compat: Compat | None = None  # what is known of the release; None: nothing
 
@@ -170,7 +170,7 @@ def check(
             f"({len(facts.live.differences)} differences); it is kept as a generation of its own"
         )
     if facts.users:
-        names = ", ".join(f"{name} (pid {pid})" for pid, name in facts.users[:5])
+        names = ", ".join(map(str, facts.users[:5]))
         more = f" and {len(facts.users) - 5} more" if len(facts.users) > 5 else ""
         warnings.append(f"running with the present libraries, until restarted: {names}{more}")
     return tuple(problems), tuple(dict.fromkeys(warnings))
@@ -389,23 +389,6 @@ def _frozen(path: Path, *, append_only: bool = True) -> bool:
     finally:
         os.close(fd)
     return bool(int.from_bytes(flags[:4], sys.byteorder) & (_IMMUTABLE | (_APPEND_ONLY if append_only else 0)))
-
-
-def processes_using(directory: Path) -> tuple[tuple[int, str], ...]:
-    """(pid, name) of every process we may look at that has a file below ``directory`` mapped."""
-    needle = f" {directory}/"
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/maps", encoding="utf-8", errors="replace") as stream:
-                if any(needle in line for line in stream):
-                    comm = Path(f"/proc/{name}/comm").read_text(errors="replace").strip()
-                    found.append((int(name), re.sub(r"[^\x20-\x7e]", "?", comm)))
-        except OSError:
-            continue  # ended meanwhile, or somebody else's
-    return tuple(sorted(found))
 
 
 def is_mount_point(path: Path) -> bool:

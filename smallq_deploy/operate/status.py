@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from smallq_deploy.operate.inuse import Users, users_of
 from smallq_deploy.operate.preflight import check_place
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import Generation, list_generations, read_state
 from smallq_deploy.store.history import read_history
 from smallq_deploy.store.live import LiveState, observe_live
 from smallq_deploy.store.paths import Store
+from smallq_deploy.store.pins import Pin, read_pins
 from smallq_deploy.store.recovery import open_transaction
 
 
@@ -27,6 +29,8 @@ class Status:
     order: tuple[str, ...]
     warnings: tuple[str, ...]
     transaction: dict[str, Any] | None
+    pins: dict[int, Pin]
+    users: Users
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -39,6 +43,9 @@ class Status:
             "listed": self.listed,
             "load_priority": list(self.order),
             "transaction": self.transaction,
+            "pins": [{"generation": number, **asdict(pin)} for number, pin in sorted(self.pins.items())],
+            "processes": [process.to_dict() for process in self.users.processes],
+            "processes_unseen": self.users.unseen,
         }
 
 
@@ -80,6 +87,8 @@ def status(store: Store) -> Status:
         config.names,
         tuple(warnings),
         opened.to_dict() if opened else None,
+        read_pins(store),
+        users_of(store) if live is None or live.exists or generations else Users(),
     )
 
 

@@ -96,6 +96,10 @@ class Store:
         return self.root / "history"
 
     @property
+    def pins(self) -> Path:
+        return self.root / "pins"
+
+    @property
     def generations(self) -> Path:
         return self.root / "generations"
 
@@ -121,7 +125,7 @@ class Store:
         """Is every place of the store what we made it, or not there yet? Raises ConflictError NOT_PLAIN."""
         for path in (self.vendors, self.root, self.generations, self.root / "staging"):
             require_directory(path)
-        for path in (self.root / "lock", self.root / "owner", self.journal, self.state, self.history):
+        for path in (self.root / "lock", self.root / "owner", self.journal, self.state, self.history, self.pins):
             _require(path, stat.S_IFREG, "file")
 
     def create(self) -> None:

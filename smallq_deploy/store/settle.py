@@ -23,7 +23,7 @@ from smallq_deploy.store.journal import Journal, drop_journal, write_journal
 from smallq_deploy.store.paths import ABSENT, Staging, Store
 from smallq_deploy.store.switch import move, old_tree_place, restore
 
-_TEMPORARIES = (".journal.new", ".state.new")
+_TEMPORARIES = (".journal.new", ".state.new", ".pins.new", ".history.new")
 
 
 def keep(store: Store, journal: Journal) -> None:

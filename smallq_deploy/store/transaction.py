@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def change_live(store: Store, change: Change, *, events: Events | None = None, m
 class _Transaction:
     def __init__(self, store: Store, change: Change, events: Events, method: str) -> None:
         self.store, self.change, self.events, self.method = store, change, events, method
-        self.area = store.staging(secrets.token_hex(6))
+        self.area = store.staging(journals.new_txid())
         self.journal: Journal | None = None
         self.generation: Generation | None = None
         self.proof: Proof | None = None

@@ -114,6 +114,15 @@ def test_the_whole_way_in_json(
     assert checked(smallq("repair", *cann, "--json"), "repair")["decision"] == "config"
     assert smallq("smoke", *cann).status == 0
 
+    assert checked(smallq("pin", "1", "--reason", "why", *cann, "--json"), "pin")["changed"] is True
+    assert checked(smallq("status", *cann, "--json"), "status")["pins"][0]["reason"] == "why"
+    assert checked(smallq("gc", "--keep", "0", "--dry-run", *cann, "--json"), "gc")["decision"] == "planned"
+    refused = smallq("gc", "--keep", "0", "--adopted", *cann, "--json")
+    assert (refused.status, refused.codes) == (2, ["CONFIRMATION_NEEDED"])
+    swept = checked(smallq("gc", "--keep", "0", "--max-size", "1K", "--yes", *cann, "--json"), "gc")
+    assert {item["number"]: item["deleted"] for item in swept["generations"]}[1] is False
+    assert checked(smallq("unpin", "1", *cann, "--json"), "unpin")["pinned"] is False
+
     records = checked(smallq("history", *cann, "--json"), "history")["history"]
     assert [record["action"] for record in records[:2]] == ["install", "install"]
     assert checked(smallq("uninstall", "--purge", "--yes", *cann, "--json"), "uninstall")["purged"] is True

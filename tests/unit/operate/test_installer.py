@@ -408,11 +408,11 @@ def test_both_ways_of_unpacking_leave_the_same_tree(tmp_path: Path) -> None:
 def test_a_program_that_has_the_old_library_mapped_is_named(world: World) -> None:
     import mmap
 
-    from smallq_deploy.operate.preflight import processes_using
+    from smallq_deploy.operate.inuse import processes_using
 
     with open(world.live / "op_api" / "lib" / "libcust_opapi.so", "rb") as stream:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ):
-            assert os.getpid() in [pid for pid, _ in processes_using(world.live)]
+            assert os.getpid() in [process.pid for process in processes_using(world.live)]
             assert any("until restarted" in text for text in world.plan(world.package("1")).warnings)
 
 
