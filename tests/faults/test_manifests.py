@@ -297,7 +297,7 @@ def hostile(base: bytes, chance: random.Random) -> tuple[str, bytes, bool]:
 
 
 def test_fixed_texts(tmp_path: Path, fault_row: FaultRow) -> None:
-    """Every loader, every text (a quarter of the pairs in `make test`); a matrix that would become two million cases."""
+    """Every loader, every text (a quarter of the pairs in `make test`); a matrix of two million cases."""
     inputs = [(name, load, raw) for name, raw in TEXTS.items() for load in LOADERS.values()]
     inputs = inputs if FULL else inputs[::4]
     inputs.append(("grid bomb", load_matrix, GRID_BOMB))
