@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smallq_deploy.base.errors import DifferencesError, SmokeError, access_error, raise_problems
+from smallq_deploy.base.errors import DifferencesError, SmallqError, SmokeError, access_error, raise_problems
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import copy_tree
 from smallq_deploy.base.lock import owner_record
@@ -114,7 +114,12 @@ def repair(
         else:
             decision = "repaired"
             report = _repair_tree(store, release, fixable, smoke, toolkit, events, method)
-        remaining = diagnose(store, release, unit=unit, arch=arch)
+        try:
+            remaining = diagnose(store, release, unit=unit, arch=arch)
+        except SmallqError as error:
+            if report is not None:
+                error.message = f"the repaired tree is live as generation {report.live}, but {error.message}"
+            raise
     result = _finished(store, decision, fixable, remaining)
     result = replace(result, change=report, recovered=recovered)
     if report is not None and report.proof is not None and report.proof.verdict != "pass":

@@ -3,9 +3,10 @@
     python -I -S -B install_driver.py PATHS
 
 PATHS is the import path (':' between entries; -I -S keeps the start short). Each line of stdin is a JSON list
-``[root, action, package, method, smoke]``: action install, rollback, uninstall or recover; the smoke test answers
-``smoke`` (pass or fail) without running anything. For each line a child is forked that stops itself before it begins;
-its process id is printed, and, once somebody continued it and it ended, its status (negative for a signal).
+``[root, action, package, method, smoke]``: action install, rollback, uninstall, gc, pin, repair or recover; the smoke
+test answers ``smoke`` (pass or fail) without running anything. For each line a child is forked that stops itself before
+it begins; its process id is printed, and, once somebody continued it and it ended, its status (negative for a signal).
+What a failed command said lies in ``said`` beside root.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def act(root: str, action: str, package: str, method: str, smoke: str) -> int:
     from pathlib import Path
 
     from smallq_deploy.base.errors import SmallqError
+    from smallq_deploy.operate.gc import collect, pin
     from smallq_deploy.operate.mover import recover_store, rollback, uninstall
+    from smallq_deploy.operate.repair import repair
     from tests.support import opp, packages
 
     world = opp.World(Path(root))
@@ -35,19 +38,32 @@ def act(root: str, action: str, package: str, method: str, smoke: str) -> int:
             rollback(world.store, operator=packages.OPERATOR, smoke=lambda: answer, method=method)
         elif action == "uninstall":
             uninstall(world.store, method=method)
+        elif action == "gc":
+            collect(world.store, keep=0, adopted=True)
+        elif action == "pin":
+            pin(world.store, 2, reason="kept")
+        elif action == "repair":
+            repair(world.store, opp.release(), smoke=lambda: answer, unit=packages.UNIT, arch=packages.ARCH)
         else:
             recover_store(world.store)
     except SmallqError as error:
-        print(f"{error.code}: {error.message}", file=sys.stderr)
-        return int(error.exit_status)
-    return 0
+        said = {"code": error.code, "message": error.message, "hint": error.hint}
+        status = int(error.exit_status)
+    except Exception as error:  # what a user would see as a bug
+        said = {"code": "", "message": f"{type(error).__name__}: {error}", "hint": ""}
+        status = 1
+    else:
+        return 0
+    (Path(root).parent / "said").write_text(json.dumps(said))
+    return status
 
 
 def quiet_processes() -> None:
     """The search for processes that use the libraries only reads, but as many files as there are processes just now."""
-    from smallq_deploy.operate import mover, preflight
+    from smallq_deploy.operate import gc, inuse, mover, preflight
 
     preflight.processes_using = mover.processes_using = lambda directory: ()
+    gc.users_of = lambda store: inuse.Users()
 
 
 def warm_up() -> None:
@@ -60,7 +76,7 @@ def warm_up() -> None:
     with tempfile.TemporaryDirectory() as directory:
         world = opp.World(Path(directory)).make()
         package = str(world.package("1"))
-        for action in ("install", "rollback", "rollback", "uninstall", "rollback", "recover"):
+        for action in ("install", "rollback", "rollback", "uninstall", "rollback", "pin", "gc", "repair", "recover"):
             act(directory, action, package, "", "pass")
 
 

@@ -36,6 +36,7 @@ MUTATING = (
     *("truncate", "ftruncate", "fallocate", "copy_file_range", "sendfile", "splice", "setxattr", "lsetxattr"),
     *("fsetxattr", "mknod", "mknodat"),
 )
+READING = ("fsync", "fdatasync", "read", "pread64", "getdents64", "flock", "readlink", "statfs", "fstatfs")
 _CALL = re.compile(r"^\d+\s+(\w+)\((.*)")
 
 
@@ -98,9 +99,19 @@ class Victim:
         what = f"inject={point.name}:signal=SIGKILL:when={point.count}"
         return self.run(command, "-e", f"trace={point.name}", "-e", what)
 
-    def points(self, command: tuple[str, ...], root: Path, log: Path) -> tuple[int, list[Point]]:
-        """(exit status, every mutating call below ``root`` in order) of an undisturbed run."""
-        status = self.run(command, "-y", "-s", "0", "-e", "trace=" + ",".join(MUTATING), log=str(log))
+    def fail_at(self, command: tuple[str, ...], point: Point, error: str, log: Path) -> tuple[int, bool]:
+        """Run a command in which one call fails with ``error``: (exit status, whether the call was reached)."""
+        what = f"inject={point.name}:error={error}:when={point.count}"
+        status = self.run(command, "-e", f"trace={point.name}", "-e", what, log=str(log))
+        return status, "(INJECTED)" in log.read_text(errors="replace")
+
+    def points(
+        self, command: tuple[str, ...], root: Path, log: Path, *, reading: bool = False
+    ) -> tuple[int, list[Point]]:
+        """(exit status, every mutating call below ``root`` in order) of an undisturbed run; with ``reading`` also those
+        that read and sync."""
+        names = (*MUTATING, *READING) if reading else MUTATING
+        status = self.run(command, "-y", "-s", "0", "-e", "trace=" + ",".join(names), log=str(log))
         counts: collections.Counter[str] = collections.Counter()
         found = []
         for line in log.read_text(errors="replace").splitlines():
@@ -109,7 +120,7 @@ class Victim:
                 continue
             name, rest = match[1], match[2]
             counts[name] += 1
-            creates = name not in ("open", "openat") or re.search(r"O_CREAT|O_TRUNC", rest)
+            creates = reading or name not in ("open", "openat") or re.search(r"O_CREAT|O_TRUNC", rest)
             if creates and str(root) in rest:
                 found.append(Point(name, counts[name], rest.replace(str(root), "")))
         return status, found

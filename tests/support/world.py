@@ -1,8 +1,9 @@
 """The invariants of the reliability promises, checked on disk after every fault.
 
 I1 the live tree is one complete known generation (old or new, or absent where that is one of the two)   I2 other
-vendors unchanged   I3 recovery works and is idempotent   I6 nothing temporary is left   I7 the history does not lie
-I8 the lock is free. (I5, "a failure leaves the old state", is a matter of exit statuses and stands in the tests.)
+vendors unchanged   I3 recovery works and is idempotent   I4 exit status 0 means the new state is live   I5 any other
+means the old one is, or the command said which   I6 nothing temporary is left   I7 the history does not lie   I8 the
+lock is free. :func:`assert_world_ok` checks them all; that I4 also holds after a power cut is tests/faults/powercut's.
 """
 
 from __future__ import annotations
@@ -34,6 +35,40 @@ def others_digest(store: Store) -> dict[str, str]:
     return {name: tree_digest(store.vendors / name) for name in sorted(names) if (store.vendors / name).is_dir()}
 
 
+def assert_world_ok(
+    world: Path | Store,
+    *,
+    allowed: Collection[str],
+    others: dict[str, str],
+    edited: str = "",
+    old: str = "",
+    new: str = "",
+    exit_status: int | None = None,
+    said: str = "",
+    where: str = "",
+) -> None:
+    """I1 to I8, after recovery; raises AssertionError with every violated invariant in words.
+
+    ``world`` is a store or an opp directory. ``allowed`` are the live digests that may be, ``others`` what
+    :func:`others_digest` gave before. With ``old``, ``new`` and ``exit_status`` (of a command that ended by itself)
+    I4 and I5 are checked, before recovery; ``said`` is all that it printed. ``edited``: see :func:`world_problems`.
+    """
+    store = world if isinstance(world, Store) else Store(world)
+    found = []
+    at_once = live_digest(store)
+    if exit_status == 0 and new and at_once != new:
+        found.append("I4: exit status 0, but the new state is not live")
+    if exit_status not in (0, None) and old and at_once != old and not _says_which(said):
+        found.append(f"I5: exit status {exit_status}, the old state is not live and nothing says so")
+    found += world_problems(store, allowed, others, edited=edited)
+    assert not found, "\n".join(f"{where}: {text}" if where else text for text in found)
+
+
+def _says_which(said: str) -> bool:
+    words = ("is live", "was left in place", "was decided on", "smallq-deploy recover", "could not be undone")
+    return any(text in said for text in words)
+
+
 def world_problems(store: Store, allowed: Collection[str], others: dict[str, str], *, edited: str = "") -> list[str]:
     """Recover, then every violated invariant in words.
 
@@ -49,7 +84,10 @@ def world_problems(store: Store, allowed: Collection[str], others: dict[str, str
             found.append("I3: a second recovery changed something")
     except Exception as error:
         return [f"I3: recovery failed: {type(error).__name__} {error}"]
-    found += list(settled_problems(store, allowed, others, edited=edited))
+    try:
+        found += list(settled_problems(store, allowed, others, edited=edited))
+    except Exception as error:
+        found.append(f"I1: the store cannot be read: {type(error).__name__} {error}")
     return found
 
 
@@ -76,7 +114,7 @@ def settled_problems(
     for name in ("other",):
         if name in others and name not in read_config(store).names:
             yield f"I2: config.ini lost {name}"
-    yield from _store_problems(store, state.current)
+    yield from _store_problems(store, state.current, as_installed=digest != edited)
     yield from _leftovers(store)
     yield from _history_problems(store)
     try:
@@ -86,7 +124,7 @@ def settled_problems(
         yield f"I8: the lock is not free: {error}"
 
 
-def _store_problems(store: Store, current: int | None) -> Iterator[str]:
+def _store_problems(store: Store, current: int | None, *, as_installed: bool) -> Iterator[str]:
     generations = list_generations(store)
     edited = {generation.flags.get("changed_from") for generation in generations}
     for generation in generations:
@@ -102,7 +140,9 @@ def _store_problems(store: Store, current: int | None) -> Iterator[str]:
         elif tree_digest(tree) != generation.manifest_digest:
             yield f"I1: the tree of generation {generation.number} is damaged"
         place = store.live if generation.number == current else tree
-        if place.is_dir() and len(manifest) != len(read_tree(place, digests=False)):
+        if generation.number == current and not as_installed:
+            pass  # somebody edited it; what it should hold is its manifest, which was read
+        elif place.is_dir() and len(manifest) != len(read_tree(place, digests=False)):
             yield f"I1: generation {generation.number} has another number of files than its manifest"
         if generation.origin == "installed" and not store.package_file(generation.number).is_file():
             yield f"I1: the package of generation {generation.number} is lost"
