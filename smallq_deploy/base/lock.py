@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import sys
 import time
 from collections.abc import Iterator
@@ -12,16 +13,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from smallq_deploy import __version__
 from smallq_deploy.base.errors import ConflictError, access_error
 from smallq_deploy.base.fsops import create_new, open_plain, read_plain
 
 
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def owner_record() -> dict[str, Any]:
-    """Who we are, as written beside the lock."""
+    """Who we are, as written beside the lock and into the history. ``user`` is the real user of this process, asked of
+    the system, not of the environment; ``sudo_user`` who called sudo ('' without)."""
     return {
         "pid": os.getpid(),
         "host": os.uname().nodename,
-        "user": os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid()),
+        "user": _user_name(os.getuid()),
+        "sudo_user": os.environ.get("SUDO_USER", ""),
+        "version": __version__,
         "command": " ".join(sys.argv[:6]),
         "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -101,10 +101,17 @@ def history(call: Call) -> Answer:
     session = Session(call, mutating=False)
     records = read_history(session.store)
     rows = [_history_row(record) for record in records]
-    columns = ("when", "what", "result", "live after", "why")
+    columns = ("when", "what", "result", "live after", "who", "why")
     blocks: list[Block] = [Table(columns, rows)] if rows else [Line("nothing has happened here yet")]
     data = {"toolkit": session.toolkit.to_dict(), "vendor": session.vendor, "history": list(records)}
     return Answer(data, blocks)
+
+
+def _who(record: dict[str, Any]) -> str:
+    user, sudo = str(record.get("user", "")), str(record.get("sudo_user", ""))
+    name = f"{sudo} as {user}" if sudo and sudo != user else user
+    host = str(record.get("host", ""))
+    return f"{name}@{host}" if host else name
 
 
 def _history_row(record: dict[str, Any]) -> tuple[str, ...]:
@@ -115,5 +122,6 @@ def _history_row(record: dict[str, Any]) -> tuple[str, ...]:
         str(record.get("action", "")),
         str(record.get("result", "")),
         f"generation {live}" if live else "nothing",
+        _who(record),
         reason if len(reason) <= _REASON_WIDTH else reason[: _REASON_WIDTH - 1] + "…",
     )

@@ -13,7 +13,7 @@ from smallq_deploy.base.lock import owner_record
 from smallq_deploy.operate.inuse import users_of
 from smallq_deploy.operate.preflight import check_place, unwritable
 from smallq_deploy.store.generations import Generation, list_generations, load_generation, now, read_state
-from smallq_deploy.store.history import append_history
+from smallq_deploy.store.history import append_history, who
 from smallq_deploy.store.journal import new_txid
 from smallq_deploy.store.paths import ABSENT, Store
 from smallq_deploy.store.pins import Pin, new_pin, read_pins, write_pins
@@ -198,7 +198,6 @@ def _delete(store: Store, number: int) -> None:
 def _line(store: Store, gone: list[Item]) -> dict[str, Any]:
     live = read_state(store).of(store.vendor).current or ABSENT
     numbers = [item.number for item in gone]
-    owner = owner_record()
     return {
         "txid": new_txid(),
         "time": now(),
@@ -213,8 +212,7 @@ def _line(store: Store, gone: list[Item]) -> dict[str, Any]:
         "smoke": None,
         "reason": f"deleted {'generation' if len(numbers) == 1 else 'generations'} {', '.join(map(str, numbers))}",
         "deleted": numbers,
-        "user": owner["user"],
-        "host": owner["host"],
+        **who(owner_record()),
     }
 
 

@@ -7,7 +7,6 @@ state found stays as a generation to go back to.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,8 @@ from smallq_deploy.package.validate import Finding
 from smallq_deploy.package.vendortree import flatten, inspect_vendor, normalise
 from smallq_deploy.store.configini import read_config, with_vendor, write_config
 from smallq_deploy.store.generations import now, read_state
-from smallq_deploy.store.history import append_history
+from smallq_deploy.store.history import append_history, who
+from smallq_deploy.store.journal import new_txid
 from smallq_deploy.store.live import live_exists
 from smallq_deploy.store.paths import ABSENT, Staging, Store
 from smallq_deploy.store.transaction import Change, ChangeReport, Draft, RecoveryReport, change_live, session
@@ -191,12 +191,11 @@ def _repair_config(store: Store, fixable: tuple[Finding, ...]) -> None:
         write_config(store, text, config.mode | 0o644)
     except OSError as error:
         raise access_error(error, f"write {store.config_ini}") from error
-    owner = owner_record()
     live = read_state(store).of(store.vendor).current or ABSENT
     append_history(
         store,
         {
-            "txid": secrets.token_hex(6),
+            "txid": new_txid(),
             "time": now(),
             "vendor": store.vendor,
             "action": "repair",
@@ -208,7 +207,6 @@ def _repair_config(store: Store, fixable: tuple[Finding, ...]) -> None:
             "method": "config",
             "smoke": None,
             "reason": ", ".join(sorted({finding.code for finding in fixable})),
-            "user": owner.get("user", ""),
-            "host": owner.get("host", ""),
+            **who(owner_record()),
         },
     )

@@ -30,6 +30,11 @@ def read_history(store: Store, *, vendor: str | None = None) -> tuple[dict[str, 
     return tuple(found)
 
 
+def who(owner: Mapping[str, Any]) -> dict[str, str]:
+    """What a line says of who did it: real user, sudo user, host and version of this tool."""
+    return {key: str(owner.get(key, "")) for key in ("user", "sudo_user", "host", "version")}
+
+
 def append_history(store: Store, record: Mapping[str, Any]) -> None:
     """Append one line, once for each transaction (``record["txid"]``), however often recovery runs."""
     if any(line.get("txid") == record["txid"] for line in read_history(store)):

@@ -18,7 +18,7 @@ from smallq_deploy.store.generations import (
     read_state,
     write_state,
 )
-from smallq_deploy.store.history import append_history
+from smallq_deploy.store.history import append_history, who
 from smallq_deploy.store.journal import Journal, drop_journal, write_journal
 from smallq_deploy.store.paths import ABSENT, Staging, Store
 from smallq_deploy.store.switch import move, old_tree_place, restore
@@ -135,7 +135,6 @@ def _line(store: Store, journal: Journal, result: str, live: int) -> dict[str, A
         "method": journal.method,
         "smoke": smoke,
         "reason": journal.reason,
-        "user": journal.owner.get("user", ""),
-        "host": journal.owner.get("host", ""),
+        **who(journal.owner),
     }
     return line

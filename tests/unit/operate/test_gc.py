@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from smallq_deploy import __version__
 from smallq_deploy.base.errors import SmallqError, UsageError
 from smallq_deploy.base.fsops import tree_digest
 from smallq_deploy.operate.gc import choose, collect, pin
@@ -86,6 +87,7 @@ def test_what_stays_is_complete_and_the_history_says_what_went(world: World) -> 
     assert list(settled_problems(world.store, (before,), others)) == []
     line = read_history(world.store)[-1]
     assert (line["action"], line["deleted"], line["live"]) == ("gc", [2, 3], 5)
+    assert line["version"] == __version__
     assert collect(world.store, keep=1).decision == "nothing"
     assert len([line for line in read_history(world.store) if line["action"] == "gc"]) == 1
 
