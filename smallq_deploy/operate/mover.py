@@ -168,6 +168,72 @@ def _rebuild(store: Store, area: Staging, generation: Generation) -> None:
     vendortree.normalise(area.tree, final=store.live)
 
 
+def restore(
+    store: Store,
+    *,
+    operator: str,
+    smoke: Smoke | None = None,
+    dry_run: bool = False,
+    wait_seconds: float = 0.0,
+    toolkit: Toolkit | None = None,
+    events: Events | None = None,
+    method: str = "",
+) -> MoveReport:
+    """Put the live generation back as it was installed, from its kept package; contents decide whether it differs.
+
+    The tree found is kept as a generation, and the switch is that of every change: no file is written to that a process
+    may have mapped. ``smoke`` as for :func:`rollback`. Raises UsageError NOTHING_TO_RESTORE, InstallError
+    PACKAGE_NOT_KEPT, GENERATION_DAMAGED, PackageError; ConflictError LOCK_BUSY; AccessError.
+    """
+    events = events or Events()
+    _require_store(store, "NOTHING_TO_RESTORE", "nothing was ever installed here")
+    raise_problems(list(unwritable(store)))
+    if dry_run:
+        refuse_open(store)
+        number = _restorable(store).number
+        same = observe_live(store, deep=True).kind == "current"
+        return MoveReport("restore", "nothing" if same else "planned", number, number)
+    with session(store, wait_seconds=wait_seconds, events=events) as recovered:
+        generation = _restorable(store)
+        number = generation.number
+        if observe_live(store, deep=True).kind == "current":
+            return MoveReport("restore", "nothing", number, number, None, recovered, ("nothing differs",))
+        test = smoke if operator in generation.ops else None
+        _warn_users(store, events)
+        change = Change(
+            "restore",
+            target=number,
+            describe=lambda path: describe_found(path, toolkit),
+            rebuild=lambda area, item: _rebuild(store, area, item),
+            prove=(lambda: prove(test, events, keep_always=True)) if test is not None else None,
+            listed=generation.listed,
+            deep_live=True,
+        )
+        report = change_live(store, change, events=events, method=method)
+    result = MoveReport("restore", "done", report.previous, number, report, recovered)
+    if report.proof is not None and report.proof.verdict != "pass":
+        outcome = f"generation {number} is live again and was left in place"
+        return replace(result, failure=smoke_failure(report, outcome, result.to_dict()))
+    return result
+
+
+def _restorable(store: Store) -> Generation:
+    current = read_state(store).of(store.vendor).current
+    if not current:
+        raise UsageError(
+            "NOTHING_TO_RESTORE", "no generation is live", hint="`smallq-deploy rollback` or `install` makes one live"
+        )
+    generation = load_generation(store, current)
+    if not store.package_file(current).is_file():
+        raise InstallError(
+            "PACKAGE_NOT_KEPT",
+            f"generation {current} was not installed from a package that is kept: its files cannot be made again",
+            hint="install a package, or roll back to a generation that has one (`smallq-deploy status`)",
+            details={"generation": current, "origin": generation.origin},
+        )
+    return generation
+
+
 def uninstall(
     store: Store,
     *,

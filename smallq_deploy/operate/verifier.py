@@ -76,7 +76,7 @@ class VerifyReport:
         elif any(finding.code in REPAIRABLE for finding in self.findings):
             hint = "`smallq-deploy repair` fixes the layout, set_env.bash, modes and config.ini"
         else:
-            hint = "`smallq-deploy install --reinstall` puts the package's files back"
+            hint = "`smallq-deploy verify --repair` puts the package's files back"
         return DifferencesError(
             self.findings[0].code if self.findings and not self.differences else "DIFFERENCES",
             f"{self.store.live}: {', '.join(counts)}",

@@ -55,6 +55,7 @@ class Change:
     listed: bool = True
     first: bool = False
     deep_check: bool = False
+    deep_live: bool = False  # compare contents to see whether somebody edited the live tree
     keep_failed: bool = True
 
 

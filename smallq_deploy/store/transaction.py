@@ -118,7 +118,7 @@ class _Transaction:
     def _begin(self) -> Journal:
         """Say what is about to happen, before the first file is made."""
         store, change = self.store, self.change
-        live = observe_live(store)
+        live = observe_live(store, deep=change.deep_live)
         number = next_number(store)
         adopt = live.kind in ("changed", "unknown")
         old = number if adopt else live.number

@@ -98,6 +98,12 @@ def test_the_whole_way_in_json(
     changed = checked(smallq("status", *cann, "--json"), "status")
     assert changed["live"]["differences"] == ["version.info"]
 
+    mended = checked(smallq("verify", "--repair", *cann, "--json"), "verify")
+    assert mended["clean"] is True
+    assert mended["restored"]["change"]["smoke"]["verdict"] == "pass"
+    with open(live / "version.info", "a") as stream:
+        stream.write("edited again\n")
+
     # Twice returns, also from an edited tree: it is kept as a generation of its own.
     assert checked(smallq("rollback", *cann, "--json"), "rollback")["decision"] == "done"
     assert checked(smallq("rollback", *cann, "--dry-run", "--json"), "rollback")["decision"] == "planned"
