@@ -70,6 +70,8 @@ def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0) -> Iterator[No
                 if time.monotonic() >= deadline:
                     raise _busy(directory) from None
                 time.sleep(0.05)
+            except OSError as error:
+                raise access_error(error, f"lock {path}") from error
         owner = directory / "owner"
         try:
             with os.fdopen(create_new(owner), "w") as stream:

@@ -68,6 +68,7 @@ class _Transaction:
         self.generation: Generation | None = None
         self.proof: Proof | None = None
         self.old_digest = ""
+        self.named_before = ABSENT  # the generation that the state names, which an undone change leaves
         self.changed_from = 0  # the generation that the directory found was, before somebody edited it
 
     def run(self) -> ChangeReport:
@@ -89,20 +90,20 @@ class _Transaction:
                 finish(self.store, journal)
             except KeyboardInterrupt:
                 finish(self.store, journal)  # too late to interrupt; a second Ctrl-C leaves it to recovery
-        except OSError as error:
-            cause = access_error(error, f"finish the {self.change.action}")
+        except (OSError, SmallqError) as error:
+            done = f"finish the {self.change.action}"
+            cause = error if isinstance(error, SmallqError) else access_error(error, done)
             raise OpenTransactionError(
                 "UNFINISHED",
                 f"the {'new' if kept else 'old'} state was decided on, but {cause.message}",
                 hint="remove the cause, then run `smallq-deploy recover`: it completes this",
                 details=cause.details,
             ) from error
-        state = read_state(self.store).of(self.store.vendor)
         return ChangeReport(
             journal.txid,
             journal.action,
             kept,
-            state.current or ABSENT,
+            journal.new if kept else self.named_before,
             journal.old,
             self.generation,
             journal.old if kept and journal.adopt else None,
@@ -119,6 +120,7 @@ class _Transaction:
         """Say what is about to happen, before the first file is made."""
         store, change = self.store, self.change
         live = observe_live(store, deep=change.deep_live)
+        self.named_before = read_state(store).of(store.vendor).current or ABSENT
         number = next_number(store)
         adopt = live.kind in ("changed", "unknown")
         old = number if adopt else live.number
