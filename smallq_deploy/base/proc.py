@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from smallq_deploy.base.guard import Guard
+
 _KEEP_OUTPUT = 4 * 1024 * 1024
 _LONG_LINE = 1024 * 1024  # a line is cut there, or output without line ends would fill the memory
 _MARK = "SMALLQ_DEPLOY_RUN"  # in the environment of a contained process and of all that comes from it
@@ -79,12 +81,29 @@ def run(
 
     At the timeout (seconds) the whole process group gets SIGKILL. ``on_line`` sees each line of output as it comes,
     ``log`` gets all of it. With ``kill_leftovers`` children that the process left in its group are ended too; with
-    ``contain`` also those in sessions of their own. Never raises for a child's failure; a program that does not exist
-    is returncode 127.
+    ``contain`` also those in sessions of their own. When this process is killed meanwhile, all of them are too
+    (base/guard.py). Never raises for a child's failure; a program that does not exist is returncode 127.
     """
     mark = f"{_MARK}={uuid.uuid4().hex}" if contain else ""
     if contain:
         env = {**(os.environ if env is None else env), _MARK: mark.partition("=")[2]}
+    with Guard(mark) as guard:
+        return _run(argv, env, cwd, timeout, on_line, log, merge_stderr, kill_leftovers, stdin, mark, guard)
+
+
+def _run(
+    argv: Sequence[str | os.PathLike[str]],
+    env: Mapping[str, str] | None,
+    cwd: str | os.PathLike[str] | None,
+    timeout: float | None,
+    on_line: Callable[[str], None] | None,
+    log: IO[str] | None,
+    merge_stderr: bool,
+    kill_leftovers: bool,
+    stdin: int | None,
+    mark: str,
+    guard: Guard,
+) -> Completed:
     args = [os.fspath(part) for part in argv]
     where = os.fspath(cwd) if cwd is not None else os.getcwd()
     start = time.monotonic()
@@ -100,6 +119,7 @@ def run(
         )
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
         return Completed(tuple(args), where, 127, "", f"{error.strerror}: {error.filename}", 0.0)
+    guard.watch(child.pid)
     chunks: dict[str, list[str]] = {"out": [], "err": []}
     sizes = {"out": 0, "err": 0}
     partial = {"out": b"", "err": b""}
