@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smallq_deploy.base.errors import SmallqError, access_error
 from smallq_deploy.operate.preflight import Facts, after_order, check, check_place, gather_facts, verdict_on
 from smallq_deploy.store.generations import next_number
-from smallq_deploy.store.recovery import refuse_open
+from smallq_deploy.store.recovery import refuse_open, steady
 
 if TYPE_CHECKING:
     from smallq_deploy.machine.environment import Environment
@@ -131,7 +131,7 @@ def make_plan(
     try:
         check_place(store)
         refuse_open(store)
-        facts = gather_facts(store, run, release)
+        facts = steady(store, lambda: gather_facts(store, run, release))
     except (SmallqError, OSError) as error:
         problem = error if isinstance(error, SmallqError) else access_error(error, f"look at {store.vendors}")
         return replace(refused, problems=(problem,), reasons=(problem.message,))

@@ -13,7 +13,7 @@ from smallq_deploy.store.history import read_history
 from smallq_deploy.store.live import LiveState, observe_live
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.pins import Pin, read_pins
-from smallq_deploy.store.recovery import open_transaction
+from smallq_deploy.store.recovery import open_transaction, steady
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ def status(store: Store) -> Status:
 
     Raises NoToolkitError NO_OPP, ConflictError for places that are no directories, InstallError STORE_DAMAGED.
     """
+    return steady(store, lambda: _status(store))
+
+
+def _status(store: Store) -> Status:
     check_place(store)
     warnings = []
     opened = open_transaction(store)

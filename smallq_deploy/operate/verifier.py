@@ -20,7 +20,7 @@ from smallq_deploy.store.configini import ConfigIni, read_config
 from smallq_deploy.store.generations import Generation, check_manifest, load_generation, read_state
 from smallq_deploy.store.live import live_exists, read_tree
 from smallq_deploy.store.paths import Store
-from smallq_deploy.store.recovery import refuse_open
+from smallq_deploy.store.recovery import refuse_open, steady
 
 LETTERS = "SM5LT"
 LETTER_MEANINGS = {
@@ -117,6 +117,10 @@ def verify(store: Store, release: Release, *, unit: str = "", arch: str = "") ->
     ``unit`` and ``arch`` are the machine's ('' = those of the tree). Raises OpenTransactionError OPEN_TRANSACTION,
     InstallError STORE_DAMAGED, ConflictError for places that are no directories, AccessError.
     """
+    return steady(store, lambda: _verify(store, release, unit, arch))
+
+
+def _verify(store: Store, release: Release, unit: str, arch: str) -> VerifyReport:
     check_place(store)
     refuse_open(store)
     current = read_state(store).of(store.vendor).current

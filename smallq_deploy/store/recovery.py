@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from smallq_deploy.base.errors import OpenTransactionError, access_error
+from smallq_deploy.base.errors import OpenTransactionError, SmallqError, access_error
 from smallq_deploy.base.events import Events
 from smallq_deploy.store import journal as journals
 from smallq_deploy.store import settle
 from smallq_deploy.store.generations import read_state
 from smallq_deploy.store.journal import read_journal
 from smallq_deploy.store.paths import ABSENT, Store
+
+Found = TypeVar("Found")
+_LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,38 @@ def refuse_open(store: Store) -> None:
         message = f"a {found.action} begun {found.started} was interrupted in phase '{found.phase}'"
         hint = "run `smallq-deploy recover` (any install, rollback or uninstall does it too)"
     raise OpenTransactionError("OPEN_TRANSACTION", message, hint=hint, details=found.to_dict())
+
+
+def steady(store: Store, look: Callable[[], Found]) -> Found:
+    """What ``look`` finds, at a time when no transaction began, switched or ended under it.
+
+    Readers take no lock: a switch in the middle of a walk shows files of two trees, or none. Tried again then, a few
+    times; what the last one found or raised stands.
+    """
+    for _ in range(_LOOKS):
+        before = _marks(store)
+        try:
+            found = look()
+        except SmallqError:
+            if _marks(store) == before:
+                raise
+        else:
+            if _marks(store) == before:
+                return found
+    return look()
+
+
+def _marks(store: Store) -> list[tuple[int, int] | None]:
+    """What every step of a transaction replaces: journal, state, the live directory."""
+    marks: list[tuple[int, int] | None] = []
+    for path in (store.journal, store.state, store.live):
+        try:
+            info = path.lstat()
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((info.st_ino, info.st_ctime_ns))
+    return marks
 
 
 def _lock_is_held(store: Store) -> bool | None:

@@ -63,7 +63,8 @@ def undo(store: Store, journal: Journal) -> None:
         restore(store, area, journal)
         if journal.config is not None:
             configini.revert_change(store, journal.config, store.vendor)
-    if not journal.made and journal.new_tree is not None:  # a tree rebuilt, but not yet proven, is dropped
+    rebuilt = journal.flags.get("rebuilt")  # made anew from its package: the store had no tree of it, and needs none
+    if not journal.made and journal.new_tree is not None and not rebuilt:
         home = store.tree_dir(journal.new)
         if area.tree.exists() and not home.exists():
             move(area.tree, home)

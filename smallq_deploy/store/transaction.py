@@ -168,6 +168,7 @@ class _Transaction:
                 write_generation(area.adopted, described, entries)
                 self.old_digest = described.manifest_digest
         new_digest = ""
+        flags = dict(journal.flags)
         if change.stage is not None:
             make_dir(area.record)
             draft = change.stage(area)
@@ -179,6 +180,7 @@ class _Transaction:
                 fsync_file(area.package)
             write_generation(area.record, self.generation, entries)
         elif journal.new != ABSENT:
+            flags["rebuilt"] = journal.new_tree is None
             new_digest = self._take_generation(journal)
         fsync_dir(area.root)
         fsync_dir(area.root.parent)
@@ -193,7 +195,7 @@ class _Transaction:
             old_tree = TreeId.of(store.live, self.old_digest, store.vendors)
         if journal.new != ABSENT:
             new_tree = TreeId.of(area.tree, new_digest, store.vendors)
-        return replace(journal, old_tree=old_tree, new_tree=new_tree)
+        return replace(journal, old_tree=old_tree, new_tree=new_tree, flags=flags)
 
     def _take_generation(self, journal: Journal) -> str:
         """Bring the tree of an existing generation into staging, proven to be unchanged; its digest."""

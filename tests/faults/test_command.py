@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from smallq_deploy.store.generations import list_generations
 from smallq_deploy.store.history import read_history
 from smallq_deploy.store.paths import Store
 from tests.support import killer
+from tests.support.processes import running
 from tests.support.world import NOTHING, live_digest, others_digest, settled_problems, world_problems
 
 SEED = 20260802
@@ -130,25 +130,13 @@ def test_the_command_interrupted_at_random_moments(
         elif child.returncode not in (0, -9):
             bad.append(f"ended {child.returncode}: {err[-300:]}")
         bad += world_problems(store, (NOTHING, new), installed.others)
-        if kind == signal.SIGINT and re.search(r"smallq_deploy\.smoke\.child", running_commands(str(store.opp.parent))):
+        if kind == signal.SIGINT and any(
+            "smallq_deploy.smoke.child" in line for line in running(str(store.opp.parent))
+        ):
             bad.append("the smoke test's process was left running")
     text = f"real install, {INTERRUPTIONS} interruptions: {ended} by exit status, {len(bad)} violations (seed {SEED})"
     record_property("measured", text)
     assert not bad, "\n".join(bad)
-
-
-def running_commands(place: str) -> str:
-    """Command lines of all processes that name ``place``."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                line = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if place in line:
-                found.append(line)
-    return "\n".join(found)
 
 
 def test_two_installs_at_once(installed: Installed) -> None:

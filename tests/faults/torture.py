@@ -27,6 +27,7 @@ from typing import Any
 from smallq_deploy.base.fsops import tree_digest
 from smallq_deploy.cli.demo_steps import KERNEL, RIGHT, WRONG
 from smallq_deploy.store.paths import Store
+from tests.support.processes import left_running
 from tests.support.world import live_digest, others_digest, settled_problems
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -224,26 +225,7 @@ class Torture:
         if not checks or bad:
             self.violations.append(f"doctor: {bad or 'it checked nothing'}")
         self.violations += settled_problems(self.store, (live_digest(self.store),), self.others)
-        until = time.monotonic() + 10
-        while (left := running(str(self.place))) and time.monotonic() < until:
-            time.sleep(0.1)
-        self.violations += [f"left running: {line}" for line in left]
-
-
-def running(place: str) -> list[str]:
-    """Command lines of other processes that name ``place`` or stand in it."""
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            line = Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = os.readlink(f"/proc/{name}/cwd")
-        except OSError:
-            continue
-        if place in line or where.startswith(place):
-            found.append(line)
-    return found
+        self.violations += [f"left running: {line}" for line in left_running(str(self.place))]
 
 
 def main() -> int:

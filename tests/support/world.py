@@ -162,8 +162,12 @@ def _history_problems(store: Store) -> Iterator[str]:
         yield "I7: a transaction is in the history twice"
     for line in lines:
         smoke = (line["smoke"] or {}).get("verdict")
-        if line["action"] == "install" and line["result"] == "ok" and smoke != "pass":
+        if line["action"] == "install" and line["result"] == "ok" and smoke not in ("pass", "skipped"):
             yield "I7: an install is called ok without a passed smoke test"
+    told = {line["to"] for line in lines if (line["smoke"] or {}).get("verdict") == "skipped"}
+    for generation in list_generations(store):
+        if generation.number in told and (generation.proven or not generation.flags.get("no_smoke")):
+            yield f"I7: generation {generation.number} was installed without a smoke test and does not say so"
     state = read_state(store).of(store.vendor)
     done = [line for line in lines if line["result"] == "ok"]
     if done and state.current != done[-1]["to"]:
