@@ -170,5 +170,5 @@ def _history_problems(store: Store) -> Iterator[str]:
             yield f"I7: generation {generation.number} was installed without a smoke test and does not say so"
     state = read_state(store).of(store.vendor)
     done = [line for line in lines if line["result"] == "ok"]
-    if done and state.current != done[-1]["to"]:
+    if done and (state.current or ABSENT) != done[-1]["to"]:
         yield f"I7: the history says generation {done[-1]['to']} is live, the state says {state.current}"
