@@ -32,11 +32,17 @@ def _move_blocks(report: MoveReport, done: str) -> list[Block]:
 
 @command("rollback", release=True, mutating=True, example="smallq-deploy rollback --to 1")
 @option("--to", type=click.IntRange(min=0), metavar="N", help="The generation (0: none). Default: the one before.")
-@option("--verify", is_flag=True, help="Compare contents, not only sizes and times, before switching.")
+@option(
+    "--verify/--no-verify",
+    default=None,
+    help="Compare contents, not only sizes and times, before switching. Default: only with --no-smoke.",
+)
 @option("--no-smoke", is_flag=True, help="No smoke test afterwards; contents are compared instead.")
 @device_option
 @timeout_option
-def rollback(call: Call, to: int | None, verify: bool, no_smoke: bool, device: str, smoke_timeout: float) -> Answer:
+def rollback(
+    call: Call, to: int | None, verify: bool | None, no_smoke: bool, device: str, smoke_timeout: float
+) -> Answer:
     """Make an earlier generation live again, in one step, and test it.
 
     Without --to it is the generation that was live before this one: twice returns. A rollback never undoes itself:

@@ -71,7 +71,7 @@ def rollback(
     operator: str,
     to: int | None = None,
     smoke: Smoke | None = None,
-    deep_check: bool = False,
+    deep_check: bool | None = None,
     dry_run: bool = False,
     wait_seconds: float = 0.0,
     toolkit: Toolkit | None = None,
@@ -81,7 +81,8 @@ def rollback(
     """Make generation ``to`` live again (default: the one before the current one; 0: no vendor directory).
 
     With ``smoke`` the result is tested, unless the generation has no ``operator``; the tree stays whatever the test
-    says (``failure`` in the report). Without it contents are compared before the switch. Raises UsageError
+    says (``failure`` in the report). ``deep_check``: compare contents before the switch, not only names, sizes and
+    times; None: where no test follows. Raises UsageError
     NOTHING_TO_ROLL_BACK, NO_SUCH_GENERATION, FAILED_GENERATION; InstallError GENERATION_DAMAGED; ConflictError
     LOCK_BUSY; AccessError.
     """
@@ -113,7 +114,7 @@ def rollback(
             rebuild=lambda area, item: _rebuild(store, area, item),
             prove=(lambda: prove(test, events, keep_always=True)) if test is not None else None,
             listed=generation.listed if generation else False,
-            deep_check=deep_check or test is None,
+            deep_check=test is None if deep_check is None else deep_check,
         )
         report = change_live(store, change, events=events, method=method)
     result = MoveReport("rollback", "done", source, target, report, recovered, tuple(notes))
