@@ -193,7 +193,7 @@ def main() -> None:
     os.environ.pop(STARTED, None)
     os.environ[OWN] = bundle
     sys.path[0] = folder
-    from smallq_deploy.cli.main import main as tool
+    from smallq_deploy.__main__ import main as tool
 
     tool()
 

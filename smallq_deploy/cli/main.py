@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -214,16 +212,3 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our output has gone (| head): nothing more to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OK
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is open is closed, children are ended."""
-    raise KeyboardInterrupt
-
-
-def main() -> NoReturn:
-    """The console script."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _terminate)
-    sys.exit(run(sys.argv[1:]))
