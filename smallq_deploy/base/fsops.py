@@ -22,6 +22,8 @@ from smallq_deploy.base.errors import ConflictError, InstallError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_HASH_THREADS = 4  # a disk gains nothing from more
+_WORTH_THREADS = 16 << 20  # bytes
 _MAX_DEPTH = 200  # directories; a vendor tree has about ten
 
 
@@ -236,9 +238,11 @@ class FileEntry:
 def sha256_file(path: Path) -> str:
     """sha256 of a file's content, hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    buffer = bytearray(1 << 18)
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as stream:
+        while size := stream.readinto(buffer):
+            digest.update(view[:size])
     return digest.hexdigest()
 
 
@@ -266,19 +270,34 @@ def tree_entries(root: Path, *, digests: bool = True) -> tuple[FileEntry, ...]:
 
     Anything that is no file, directory or link (a socket, a device) has kind ``other``.
     """
+    walked = list(walk_tree(root))
+    hashed = _digests(root, [(name, info.st_size) for name, info in walked if stat.S_ISREG(info.st_mode)], digests)
     found: list[FileEntry] = []
-    for name, info in walk_tree(root):
+    for name, info in walked:
         mode = stat.S_IMODE(info.st_mode)
         if stat.S_ISDIR(info.st_mode):
             found.append(FileEntry(name, "dir", mode))
         elif stat.S_ISLNK(info.st_mode):
             found.append(FileEntry(name, "link", 0o777, target=os.readlink(root / name)))
         elif stat.S_ISREG(info.st_mode):
-            digest = sha256_file(root / name) if digests else ""
-            found.append(FileEntry(name, "file", mode, info.st_size, digest, mtime_ns=info.st_mtime_ns))
+            found.append(FileEntry(name, "file", mode, info.st_size, hashed.get(name, ""), mtime_ns=info.st_mtime_ns))
         else:
             found.append(FileEntry(name, "other", mode))
     return tuple(found)
+
+
+def _digests(root: Path, files: list[tuple[str, int]], wanted: bool) -> dict[str, str]:
+    """sha256 of each file; a large tree in several threads (hashing and reading leave Python's lock)."""
+    if not wanted:
+        return {}
+    threads = min(_HASH_THREADS, os.cpu_count() or 1)
+    if threads < 2 or sum(size for _, size in files) < _WORTH_THREADS:
+        return {name: sha256_file(root / name) for name, _ in files}
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = [name for name, _ in sorted(files, key=lambda item: -item[1])]  # the largest first: no thread ends late
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(names, pool.map(lambda name: sha256_file(root / name), names), strict=True))
 
 
 def entries_digest(entries: Iterable[FileEntry]) -> str:

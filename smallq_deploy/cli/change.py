@@ -57,7 +57,7 @@ def rollback(
         call.confirm(f"{_name(seen.source)} is live; make {_name(seen.target)} live?")
     report = run_rollback(
         session.store,
-        operator=session.release.operator,
+        operator=session.release.operator if smoke is not None else "",
         to=to,
         smoke=smoke,
         deep_check=verify,
@@ -75,7 +75,7 @@ def rollback(
 def _rollback(session: Session, *, to: int | None, dry_run: bool) -> MoveReport:
     from smallq_deploy.operate.mover import rollback as run_rollback
 
-    return run_rollback(session.store, operator=session.release.operator, to=to, dry_run=dry_run)
+    return run_rollback(session.store, operator="", to=to, dry_run=dry_run)
 
 
 @command("uninstall", release=True, mutating=True, example="smallq-deploy uninstall --restore-adopted")

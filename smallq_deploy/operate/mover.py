@@ -103,7 +103,7 @@ def rollback(
         test = smoke
         if generation is None:
             test = None
-        elif operator not in generation.ops:
+        elif test is not None and operator not in generation.ops:
             test = None
             notes.append(f"generation {target} has no {operator}: it is unproven and was not tested")
         _warn_users(store, events)
