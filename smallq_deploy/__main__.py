@@ -1,5 +1,7 @@
 """``python -m smallq_deploy`` equals ``smallq-deploy``. Signals are answered from the first moment to the last."""
 
+import contextlib
+import os
 import signal
 import sys
 from types import FrameType
@@ -25,6 +27,12 @@ def main() -> NoReturn:
         sys.stderr.write("interrupted\n")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # too late: what was done is done, and the status says so
+    if status == 130:
+        # An interruption inside an eval (a dataclass being made) lets CPython end by SIGINT, whatever caught it.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
     sys.exit(status)
 
 
