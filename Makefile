@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export XDG_CACHE_HOME ?= $(CURDIR)/.venv/cache
 NATIVE := $(shell git ls-files 'smallq_deploy/sandbox/native/**' 'src_op/**' 2>/dev/null | grep -E '\.(h|hpp|cpp)$$')
 
-.PHONY: help demo test lint unit kernel kernel-full faults torture bench bench-kernel bench-kernel-bars bench-tool coverage mutation-score format clean-room clean setup-run setup-dev
+.PHONY: help demo test lint unit kernel kernel-full faults torture mutants bench bench-kernel bench-kernel-bars bench-tool coverage mutation-score format clean-room clean setup-run setup-dev
 
 help:
 	@echo "make demo        the whole path in a simulated toolkit, no NPU needed (about 3 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make kernel      the operator in the emulator (4 minutes)"
 	@echo "make kernel-full at least 300 random shapes over all paths, strict; not part of make test"
 	@echo "make faults      the whole fault matrix, root (at most 40 minutes); make test runs a subset"
+	@echo "make mutants     every fsync removed, every two steps turned round: each must be caught (20 minutes)"
 	@echo "make torture     200 random commands, many killed, on a simulated toolkit; SEED=N repeats one (5 minutes)"
 	@echo "make bench       install, rollback, verify against what people type today; goals (4 minutes)"
 	@echo "make bench-kernel  modelled times against two rival kernels and the roofline (2 to 5 minutes)"
@@ -59,6 +60,9 @@ FAULT_TESTS := tests/faults
 faults: setup-dev
 	.ci/setup faults
 	SMALLQ_FAULTS=full $(PY) -m pytest -n 2 --dist loadgroup --timeout 1500 $(FAULT_TESTS)
+
+mutants: setup-dev
+	$(PY) -m tests.faults.mutants
 
 torture: setup-dev
 	$(PY) -m tests.faults.torture $(if $(SEED),--seed $(SEED))

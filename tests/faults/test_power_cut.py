@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -15,96 +14,13 @@ import pytest
 from smallq_deploy.base import fsops
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.operate import gc, inuse, mover, preflight
-from smallq_deploy.operate.gc import collect
-from smallq_deploy.operate.mover import recover_store, restore, rollback, uninstall
-from smallq_deploy.operate.repair import repair
-from tests.support import packages
+from smallq_deploy.operate.mover import recover_store
+from tests.support.cutscenarios import CUTS, SEED, Scenario
 from tests.support.faultrows import FULL, FaultRow
 from tests.support.mounts import with_own_mounts
-from tests.support.opp import FAIL, PASS, World, release
+from tests.support.opp import World
 from tests.support.powercut import FILE_SYSTEMS, Disk, before_each_call
 from tests.support.world import live_digest, others_digest, world_problems
-
-SEED = 20260804
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What is there and durable, what is done, and how often the power is cut in a full run."""
-
-    prepare: Callable[[World], object]
-    act: Callable[[World], object]
-    cuts: int
-    ends: bool = True  # it ends well
-    edited: bool = False  # somebody changed the live tree before
-
-
-def _nothing(world: World) -> None:
-    world.make(found="")
-
-
-def _found(world: World) -> None:
-    world.make()
-
-
-def _two(world: World) -> None:
-    world.make()
-    world.install(world.package("1"))
-    world.install(world.package("2"))
-
-
-def _many(world: World) -> None:
-    _two(world)
-    world.install(world.package("3"))
-    world.install(world.package("4"))
-
-
-def _edited(world: World) -> None:
-    _two(world)
-    (world.live / "version.info").write_text("edited")
-
-
-def _nested(world: World) -> None:
-    world.make(found="nested")
-
-
-def _interrupted(world: World) -> None:
-    """A process died right after the switch."""
-    _two(world)
-
-    class Died(BaseException):
-        pass
-
-    def die() -> None:
-        raise Died
-
-    with mock.patch("smallq_deploy.store.transaction._Transaction._give_up", lambda self, error: None):
-        try:
-            world.install(world.package("3"), smoke=die)  # type: ignore[arg-type]
-        except Died:
-            return
-    raise AssertionError("it lived")
-
-
-SCENARIOS = {
-    "first install": Scenario(_nothing, lambda world: world.install(world.package("9")), 45),
-    "adopting install": Scenario(_found, lambda world: world.install(world.package("9")), 45),
-    "upgrade": Scenario(_two, lambda world: world.install(world.package("9")), 60),
-    "upgrade by renames": Scenario(_two, lambda world: world.install(world.package("9"), method="renames"), 30),
-    "failing smoke": Scenario(_two, lambda world: world.install(world.package("9"), smoke=FAIL), 40, ends=False),
-    "rollback": Scenario(_two, lambda world: rollback(world.store, operator=packages.OPERATOR, smoke=lambda: PASS), 30),
-    "uninstall": Scenario(_two, lambda world: uninstall(world.store), 25),
-    "gc": Scenario(_many, lambda world: collect(world.store, keep=0, adopted=True), 25),
-    "restore": Scenario(
-        _edited, lambda world: restore(world.store, operator=packages.OPERATOR, smoke=lambda: PASS), 30, edited=True
-    ),
-    "repair": Scenario(
-        _nested,
-        lambda world: repair(world.store, release(), smoke=lambda: PASS, unit=packages.UNIT, arch=packages.ARCH),
-        30,
-    ),
-    "recover": Scenario(_interrupted, lambda world: recover_store(world.store), 15),
-}
 
 
 @pytest.fixture
@@ -121,7 +37,7 @@ def cut(kind: str, name: str, place: Path, cuts: int) -> list[str]:
     """
     preflight.processes_using = mover.processes_using = lambda directory: ()
     gc.users_of = lambda store: inuse.Users()
-    scenario = SCENARIOS[name]
+    scenario = CUTS[name]
     disk = Disk(kind, place)
     world = World(disk.at / "world")
     with disk.mounted():
@@ -187,7 +103,7 @@ def _act(scenario: Scenario, world: World) -> str:
     return ""
 
 
-CASES = [(kind, name) for kind in FILE_SYSTEMS for name in SCENARIOS]
+CASES = [(kind, name) for kind in FILE_SYSTEMS for name in CUTS]
 SUBSET = [("ext4", "upgrade"), ("ext4", "rollback")]
 
 
@@ -195,7 +111,7 @@ SUBSET = [("ext4", "upgrade"), ("ext4", "rollback")]
 def test_power_cuts(kind: str, name: str, memory: Path, fault_row: FaultRow) -> None:
     row = f"4 {kind}"
     fault_row.need(row)
-    *bad, rounds = with_own_mounts(lambda: cut(kind, name, memory, SCENARIOS[name].cuts if FULL else 8))
+    *bad, rounds = with_own_mounts(lambda: cut(kind, name, memory, CUTS[name].cuts if FULL else 8))
     assert rounds.isdigit(), rounds
     fault_row(row, int(rounds), bad, what=f"{name} on {kind} (seed {SEED})")
 
