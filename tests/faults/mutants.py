@@ -148,7 +148,8 @@ def try_one(mutant: Mutant, names: tuple[str, ...] = SCENARIOS) -> str:
         lines = path.read_text().splitlines()
         lines[mutant.first - 1 : mutant.last] = mutant.text.splitlines()
         path.write_text("\n".join(lines) + "\n")
-        os.symlink(CHECKOUT / "tests", f"{place}/tests")
+        for beside in ("tests", "src_op", "manifests"):
+            os.symlink(CHECKOUT / beside, f"{place}/{beside}")
         env = {**os.environ, "PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
