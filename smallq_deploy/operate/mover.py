@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from smallq_deploy.base.errors import (
     raise_problems,
 )
 from smallq_deploy.base.events import Events
-from smallq_deploy.base.fsops import remove_tree
+from smallq_deploy.base.fsops import fsync_dir, remove_tree
 from smallq_deploy.operate.inuse import processes_using
 from smallq_deploy.operate.preflight import check_place, unwritable
 from smallq_deploy.operate.proving import Smoke, describe_found, prove, smoke_failure
@@ -33,6 +32,7 @@ from smallq_deploy.store.generations import (
 )
 from smallq_deploy.store.live import observe_live
 from smallq_deploy.store.paths import ABSENT, Staging, Store
+from smallq_deploy.store.switch import move
 from smallq_deploy.store.transaction import Change, ChangeReport, RecoveryReport, change_live, refuse_open, session
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _purge(store: Store, *, keep: int) -> None:
             # Out of sight by one rename first: a half-removed generation would look like a damaged store.
             aside = store.root / "staging" / f"purged-{number}"
             try:
-                os.rename(store.generation_dir(number), aside)
+                move(store.generation_dir(number), aside)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -330,6 +330,7 @@ def _purge(store: Store, *, keep: int) -> None:
             remove_tree(aside)
         if not generation_numbers(store):
             remove_tree(store.root)
+            fsync_dir(store.vendors)
     except OSError as error:
         raise access_error(error, f"purge {store.root}") from error
 

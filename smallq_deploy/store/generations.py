@@ -167,6 +167,8 @@ def load_generation(store: Store, number: int) -> Generation:
     require_directory(store.tree_dir(number))
     path = store.generation_dir(number) / "generation"
     record = read_json(path)
+    if record is None and path.parent.is_dir():
+        raise _damaged(path)
     if record is None:
         known = ", ".join(str(item.number) for item in list_generations(store) if not item.failed) or "none"
         was = 0 < number <= read_state(store).last_number

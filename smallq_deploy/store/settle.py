@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from smallq_deploy.base.fsops import fsync_dir, remove_tree
+from smallq_deploy.base.fsops import remove_tree
 from smallq_deploy.store import configini
 from smallq_deploy.store import journal as journals
 from smallq_deploy.store.generations import (
@@ -94,12 +95,10 @@ def sweep(store: Store) -> None:
         remove_tree(staging / name)
 
 
-def _move_if_there(record: os.PathLike[str], store: Store, number: int) -> None:
+def _move_if_there(record: Path, store: Store, number: int) -> None:
     target = store.generation_dir(number)
     if os.path.isdir(record) and not target.exists():
-        os.rename(record, target)
-        fsync_dir(store.generations)
-        fsync_dir(target)
+        move(record, target)
 
 
 def _drop_failed(store: Store, area: Staging, below: int) -> None:

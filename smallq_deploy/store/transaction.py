@@ -156,6 +156,7 @@ class _Transaction:
         """Everything that takes time happens here, away from the live tree."""
         store, area, change = self.store, self.area, self.change
         make_dir(area.root)
+        fsync_dir(area.root.parent)  # before a generation's tree moves in
         if journal.adopt:
             with self.events.step("record the directory found"):
                 make_dir(area.adopted)
@@ -183,7 +184,6 @@ class _Transaction:
             flags["rebuilt"] = journal.new_tree is None
             new_digest = self._take_generation(journal)
         fsync_dir(area.root)
-        fsync_dir(area.root.parent)
         old_tree = new_tree = None
         if journal.old != ABSENT:
             if not live_exists(store):
