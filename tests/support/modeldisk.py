@@ -251,7 +251,7 @@ class Recorder:
         with contextlib.ExitStack() as stack:
             for name in CALLS:
                 stack.enter_context(mock.patch.object(os, name, wrap(name, getattr(os, name))))
-            exchange = wrap("exchange", switch.rename_exchange)
+            exchange = wrap("exchange", switch.rename_exchange)  # type: ignore[attr-defined]
             stack.enter_context(mock.patch.object(switch, "rename_exchange", exchange))
             yield
         self.point("end")

@@ -119,6 +119,15 @@ def test_a_manifest_that_is_gone(world: World) -> None:
     assert caught.value.code == "STORE_DAMAGED"
 
 
+def test_a_generation_without_its_record(world: World) -> None:
+    (world.store.generation_dir(2) / "generation").unlink()
+    for read in (lambda: load_generation(world.store, 2), lambda: list_generations(world.store)):
+        with pytest.raises(InstallError) as caught:
+            read()
+        assert caught.value.code == "STORE_DAMAGED"
+        assert "0002/generation is damaged" in caught.value.message
+
+
 class TestDirectories:
     @pytest.fixture
     def refuse(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path, int], None]:

@@ -1,0 +1,117 @@
+"""Row 4, stricter still: a rename counts when both directories were synced, any single change or file may be missing.
+
+The disk is tests/support/modeldisk.py; it is itself tested here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from smallq_deploy.base import fsops
+from tests.support.changes import SCENARIOS
+from tests.support.faultrows import FULL
+from tests.support.modeldisk import HALF, NOW, OLD, Recorder, image, states
+from tests.support.modelrun import judge
+
+SEED = 20260805
+SUBSET = ("first install", "rollback", "failing smoke", "purge", "repair of config.ini")
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    if not os.access(MEMORY, os.W_OK):
+        pytest.skip(f"NO MODELLED DISK: {MEMORY} cannot be written to, and other file systems use inode numbers twice")
+    with tempfile.TemporaryDirectory(prefix="smallq-disk-", dir=MEMORY) as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS) if FULL else SUBSET)
+def test_what_was_not_synced_is_lost(name: str, memory: Path, record_property: Callable[[str, object], None]) -> None:
+    done = judge(name, memory, seed=SEED, cuts=0 if FULL else 12, each=10 if FULL else 8)
+    record_property(
+        "measured",
+        f"row 4, modelled disk, {name}: {done.states} disks at {done.calls} calls, "
+        f"{len(done.violations)} violations (seed {SEED})",
+    )
+    assert done.states > 20
+    assert not done.violations, "\n".join(done.violations[:20])
+
+
+def test_a_disk_that_forgets_is_seen(memory: Path) -> None:
+    """The checks find a command that makes nothing durable."""
+    with mock.patch.object(fsops, "fsync_dir", lambda path: None):
+        done = judge("pin", memory, seed=SEED, cuts=4, each=8)
+    assert any("I4: what the command had done is gone: pins" in text for text in done.violations), done
+
+
+def disks(recorder: Recorder, place: Path) -> list[dict[str, str]]:
+    """What each disk of the last point holds: name -> content."""
+    found = []
+    point = recorder.points[-1]
+    for number, state in enumerate(states(point, random.Random(SEED), 100)):
+        root = place / str(number)
+        image(point, state, recorder.top).build(root, root / "journal")
+        files = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+        if files not in found:
+            found.append(files)
+    return found
+
+
+def test_file_data_is_lost_until_the_file_is_synced(memory: Path) -> None:
+    (memory / "work").mkdir()
+    target = memory / "work" / "file"
+    target.write_text("old!")
+    recorder = Recorder(memory / "work")
+    with recorder.watching():
+        fsops.append_line(target, "more")
+        target.write_text("old!\nmore\nlost\n")
+    present = disks(recorder, memory)
+    assert {"file": "old!\nmore\n"} in present
+    assert {"file": "old!\nmore\nlost\n"} in present
+    assert {"file": "old!"} not in present
+    assert any(one["file"].endswith("lo") for one in present)
+
+
+def test_a_rename_counts_when_both_directories_are_synced(memory: Path) -> None:
+    for name in ("work/a/tree", "work/b"):
+        (memory / name).mkdir(parents=True)
+    (memory / "work/a/tree/file").write_text("x")
+    before, after = {"a/tree/file": "x"}, {"b/tree/file": "x"}
+    work = memory / "work"
+    for synced, expected in (((), [before, after]), (("b",), [before, after]), (("a", "b"), [after])):
+        recorder = Recorder(work)
+        with recorder.watching():
+            os.rename(work / "a/tree", work / "b/tree")
+            for name in synced:
+                fsops.fsync_dir(work / name)
+        (memory / "-".join(("out", *synced))).mkdir()
+        found = disks(recorder, memory / "-".join(("out", *synced)))
+        assert sorted(found, key=str) == sorted(expected, key=str), synced
+        os.rename(work / "b/tree", work / "a/tree")
+
+
+def test_a_replaced_file_is_the_old_or_the_new_one(memory: Path) -> None:
+    work = memory / "work"
+    work.mkdir()
+    (work / "file").write_text("old")
+    recorder = Recorder(work)
+    with recorder.watching():
+        fsops.write_atomic(work / "file", "new")
+    assert disks(recorder, memory) == [{"file": "new"}]
+    points = {}
+    for point in recorder.points:
+        for state in states(point, random.Random(SEED), 100):
+            assert state[1] in (OLD, HALF, NOW)
+            points[image(point, state, recorder.top).tree] = point.call
+    kept = [dict(tree[3]) for tree in points]
+    contents = {held["file"][3] for held in kept}
+    assert contents == {b"old", b"new"}, "never a mix under the final name"
+    assert {held[".file.new"][3] for held in kept if ".file.new" in held} >= {b"", b"n", b"new"}
