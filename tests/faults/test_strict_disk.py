@@ -30,7 +30,8 @@ def only_us(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "users_of", lambda store: inuse.Users())
 
 
-NAMES = [name for name in CUTS if name != "recover"]
+# The model gives out new inode numbers: recovery of the copy method, and an interrupted start, need the old ones.
+NAMES = [name for name in CUTS if name not in ("recover", "upgrade by copy")]
 
 
 @pytest.mark.parametrize("name", NAMES if FULL else ["upgrade", "uninstall"])
@@ -59,5 +60,5 @@ def test_mutants_are_found_in_the_source_and_caught() -> None:
     assert sum("without" in name for name in found) > 20
     assert sum("before" in name for name in found) > 10
     (forgets,) = [mutant for name, mutant in found.items() if "write_atomic: without os.fsync" in name]
-    assert "upgrade: " in try_one(forgets, ("upgrade",))
-    assert try_one(Mutant("nothing", FILES[1], 1, 0, "# nothing"), ("pin",)) == ""
+    assert "upgrade: " in try_one(forgets, ("upgrade",), ())
+    assert try_one(Mutant("nothing", FILES[1], 1, 0, "# nothing"), ("pin",), ()) == ""
