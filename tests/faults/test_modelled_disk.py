@@ -15,14 +15,22 @@ from unittest import mock
 import pytest
 
 from smallq_deploy.base import fsops
+from smallq_deploy.operate import gc, mover, preflight
 from tests.support.changes import SCENARIOS
 from tests.support.faultrows import FULL
 from tests.support.modeldisk import HALF, NOW, OLD, Recorder, image, states
 from tests.support.modelrun import judge
 
 SEED = 20260805
-SUBSET = ("first install", "rollback", "failing smoke", "purge", "repair of config.ini")
+SUBSET = ("rollback", "failing smoke", "purge")
 MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(autouse=True)
+def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `judge` replaces in this process (who has libraries mapped) is put back after each test."""
+    for module, name in ((preflight, "processes_using"), (mover, "processes_using"), (gc, "users_of")):
+        monkeypatch.setattr(module, name, getattr(module, name))
 
 
 @pytest.fixture
