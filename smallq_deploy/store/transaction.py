@@ -183,7 +183,7 @@ class _Transaction:
         elif journal.new != ABSENT:
             flags["rebuilt"] = journal.new_tree is None
             new_digest = self._take_generation(journal)
-        fsync_dir(area.root)
+        # Every way to switch syncs area.root before the journal says so; until then nothing there is needed.
         old_tree = new_tree = None
         if journal.old != ABSENT:
             if not live_exists(store):

@@ -10,13 +10,14 @@ from typing import Any
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import list_generations, read_state
 from smallq_deploy.store.history import read_history
+from smallq_deploy.store.journal import STAGING, SWITCHING, UNDONE, read_journal
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.pins import read_pins
 from smallq_deploy.store.recovery import open_transaction
 from tests.support import modeldisk
 from tests.support.changes import SCENARIOS, attempt, quiet_processes
 from tests.support.opp import World
-from tests.support.world import live_digest, others_digest, world_problems
+from tests.support.world import NOTHING, live_digest, others_digest, world_problems
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def judge(name: str, place: Path, *, seed: int, cuts: int, each: int, first_only
         problems = []
         if ended:
             problems += _unsettled(crash.store)
+        elif name != "recover":
+            problems += _journal_lies(crash.store, old)
         problems += world_problems(crash.store, (new,) if ended else (old, new), others, edited=edited)
         if not problems:
             problems += _untrue(crash.store)
@@ -80,6 +83,26 @@ def _unsettled(store: Store) -> list[str]:
     except Exception as error:
         return [f"I4: after the end the journal cannot be read: {error}"]
     return [] if found is None else [f"I4: the command had ended, and its transaction is open ({found.phase})"]
+
+
+def _journal_lies(store: Store, old: str) -> list[str]:
+    """What docs/explanation/switch.md says of the phases, and `status` shows."""
+    try:
+        found = read_journal(store)
+    except Exception:
+        return []  # recovery says it
+    if found is None or found.phase in (SWITCHING, UNDONE):
+        return []
+    config = found.config
+    live = old
+    if found.phase != STAGING:
+        live = NOTHING if found.new_tree is None else found.new_tree.digest
+    wrong = []
+    if live_digest(store) != live:
+        wrong.append("which tree is live")
+    if config is not None and read_config(store).text != config.after:
+        wrong.append("config.ini")
+    return [f"I5: the journal says '{found.phase}', which is not true of {what}" for what in wrong]
 
 
 def summary(store: Store) -> dict[str, Any]:
