@@ -46,7 +46,7 @@ SCENARIOS = (
     *("first install", "pin", "repair of config.ini", "rollback", "uninstall", "upgrade", "failing smoke"),
     *("adopting install", "restore", "upgrade by renames", "upgrade by copy", "failing smoke, by renames"),
     *("failing smoke, by a copy", "first install fails", "recover", "after a failed one", "repair", "gc"),
-    *("uninstall an edited one", "purge"),
+    *("uninstall, no other vendor", "first install fails, no other vendor", "uninstall an edited one", "purge"),
 )
 UNIT_TESTS = ("tests/unit/store", "tests/unit/base/test_fsops.py")
 

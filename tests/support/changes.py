@@ -30,6 +30,16 @@ def _unlisted(world: World) -> None:
     packages.make_vendor_tree(world.live, content="1", set_env=str(world.live))
 
 
+def _alone(world: World) -> None:
+    """No other vendor: config.ini comes with the first install and goes with the uninstall."""
+    world.make(found="", other=False)
+
+
+def _alone_installed(world: World) -> None:
+    _alone(world)
+    world.install(world.package("1"))
+
+
 def _failed(world: World) -> None:
     """A generation that did not pass its smoke test is kept to look at; the next install drops it."""
     _two(world)
@@ -51,6 +61,8 @@ SCENARIOS = {
     "failing smoke, by a copy": Scenario(_two, _failing("copy"), 0, ends=False),
     "after a failed one": Scenario(_failed, lambda world: world.install(world.package("9")), 0),
     "uninstall an edited one": Scenario(_edited, lambda world: uninstall(world.store), 0, edited=True),
+    "first install fails, no other vendor": Scenario(_alone, _failing(), 0, ends=False),
+    "uninstall, no other vendor": Scenario(_alone_installed, lambda world: uninstall(world.store), 0),
     "purge": Scenario(_two, lambda world: uninstall(world.store, purge=True), 0),
     "repair of config.ini": Scenario(_unlisted, _repair, 0),
 }

@@ -45,6 +45,7 @@ def judge(name: str, place: Path, *, seed: int, cuts: int, each: int, first_only
     if (said == "") != scenario.ends:
         return Judged((f"{name}: it ended with {said!r}",), 0, 0)
     new, wanted = live_digest(world.store), summary(world.store)
+    kept = world.store.exists
     if name == "recover":
         old = new  # where recovery is to come to, whenever it is cut
     edited = old if scenario.edited else ""
@@ -65,6 +66,8 @@ def judge(name: str, place: Path, *, seed: int, cuts: int, each: int, first_only
         elif name != "recover":
             problems += _journal_lies(crash.store, old)
         problems += world_problems(crash.store, (new,) if ended else (old, new), others, edited=edited)
+        if not crash.store.exists and kept and live_digest(crash.store) != old:
+            problems.append("I1: the new tree is live, and the store, with all that was before, is not there")
         if not problems:
             problems += _untrue(crash.store)
             if ended and summary(crash.store) != wanted:
