@@ -1,14 +1,11 @@
-"""Row 4, stricter still: a rename counts when both directories were synced, any single change or file may be missing.
-
-The disk is tests/support/modeldisk.py; it is itself tested here.
-"""
+"""Row 4 on the modelled disk (tests/support/modeldisk.py), which loses whatever was not synced; and the disk itself."""
 
 from __future__ import annotations
 
 import os
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -16,8 +13,9 @@ import pytest
 
 from smallq_deploy.base import fsops
 from smallq_deploy.operate import gc, mover, preflight
+from tests.faults.mutants import CHECKOUT, Mutant, mutants, try_one
 from tests.support.changes import SCENARIOS
-from tests.support.faultrows import FULL
+from tests.support.faultrows import FULL, FaultRow
 from tests.support.modeldisk import HALF, NOW, OLD, Recorder, image, states
 from tests.support.modelrun import judge
 
@@ -42,15 +40,11 @@ def memory() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS) if FULL else SUBSET)
-def test_what_was_not_synced_is_lost(name: str, memory: Path, record_property: Callable[[str, object], None]) -> None:
+def test_what_was_not_synced_is_lost(name: str, memory: Path, fault_row: FaultRow) -> None:
     done = judge(name, memory, seed=SEED, cuts=0 if FULL else 12, each=10 if FULL else 8)
-    record_property(
-        "measured",
-        f"row 4, modelled disk, {name}: {done.states} disks at {done.calls} calls, "
-        f"{len(done.violations)} violations (seed {SEED})",
-    )
     assert done.states > 20
-    assert not done.violations, "\n".join(done.violations[:20])
+    what = f"{name}, {done.calls} calls (seed {SEED})"
+    fault_row("4 model", done.states, done.violations, what=what)
 
 
 def test_a_disk_that_forgets_is_seen(memory: Path) -> None:
@@ -123,3 +117,17 @@ def test_a_replaced_file_is_the_old_or_the_new_one(memory: Path) -> None:
     contents = {held["file"][3] for held in kept}
     assert contents == {b"old", b"new"}, "never a mix under the final name"
     assert {held[".file.new"][3] for held in kept if ".file.new" in held} >= {b"", b"n", b"new"}
+
+
+def test_mutants_are_found_in_the_source_and_caught() -> None:
+    """Of all that `make mutants` tries: one fsync removed, one order turned round, and one change that does nothing."""
+    found = {mutant.name: mutant for mutant in mutants()}
+    assert sum(": without " in name for name in found) > 20
+    assert sum("` before `" in name for name in found) > 15
+    assert sum("after the journal is gone" in name for name in found) > 8
+    (forgets,) = [mutant for name, mutant in found.items() if "drop_journal: without fsync_dir" in name]
+    assert "its transaction is open" in try_one(forgets, ("rollback",), ((1, 4),), unit=False)
+    (early,) = [mutant for name, mutant in found.items() if "config.ini changed before the switch" in name]
+    assert "config.ini" in try_one(early, ("uninstall",), ((20, 8),), unit=False)
+    same = Mutant("nothing", "store/journal.py", (CHECKOUT / "smallq_deploy/store/journal.py").read_text() + "# same\n")
+    assert try_one(same, ("rollback",), ((1, 4),), unit=False) == ""

@@ -44,6 +44,7 @@ ROWS = {
     "4 ext4": Row("power cut on ext4", "rounds", 300, ("loop mounts",)),
     "4 xfs": Row("power cut on xfs", "rounds", 300, ("loop mounts",)),
     "4 btrfs": Row("power cut on btrfs", "rounds", 300, ("loop mounts",)),
+    "4 model": Row("power cut on a modelled disk that keeps only what was synced", "disks", 3000),
     "5": Row("an error at every system call", "injections", 800, ("strace",)),
     "6": Row("a file system that is full", "sizes", 20, ("mounts",)),
     "7": Row("read-only, immutable, wrong owner, no permission", "places", 15, ("mounts",)),
