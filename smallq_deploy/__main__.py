@@ -22,7 +22,7 @@ def main() -> NoReturn:
         from smallq_deploy.cli.main import run  # takes a moment, and may be interrupted too
 
         status = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before a command began, or after it had ended
+    except KeyboardInterrupt:  # no command had begun
         status = 130
         sys.stderr.write("interrupted\n")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

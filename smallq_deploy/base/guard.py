@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from types import TracebackType
 
 _SCRIPT = """
 read -r group
@@ -28,21 +27,19 @@ done
 
 
 class Guard:
-    """A context around a child's life: :meth:`watch` names its process group (its pid, it leads a session).
+    """Waits from now on until :meth:`close`.
 
+    :meth:`watch` names the child's process group (its pid: it leads a session).
     ``mark`` is a ``NAME=value`` in the environment of everything that belongs to the child; '' for none. Where there is
     no shell to start, the child is simply not guarded.
     """
 
     def __init__(self, mark: str = "") -> None:
-        self._mark = mark
         self._shell: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Guard:
         reader, self._writer = os.pipe()  # neither is inherited by other children
         try:
             self._shell = subprocess.Popen(
-                ["/bin/sh", "-c", _SCRIPT, "smallq-deploy-guard", self._mark],
+                ["/bin/sh", "-c", _SCRIPT, "smallq-deploy-guard", mark],
                 stdin=reader,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -53,17 +50,14 @@ class Guard:
             pass
         finally:
             os.close(reader)
-        return self
 
     def watch(self, group: int) -> None:
         """From now on the process group ``group`` ends with this process."""
         if self._shell is not None:
             os.write(self._writer, b"%d\n" % group)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Killed before the pipe is closed: the group's number may be somebody else's by now.
+    def close(self) -> None:
+        """The child has ended. Killed before the pipe is closed: the group's number may be somebody else's by now."""
         if self._shell is not None:
             self._shell.kill()
             self._shell.wait()

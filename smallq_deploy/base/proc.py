@@ -87,26 +87,10 @@ def run(
     mark = f"{_MARK}={uuid.uuid4().hex}" if contain else ""
     if contain:
         env = {**(os.environ if env is None else env), _MARK: mark.partition("=")[2]}
-    with Guard(mark) as guard:
-        return _run(argv, env, cwd, timeout, on_line, log, merge_stderr, kill_leftovers, stdin, mark, guard)
-
-
-def _run(
-    argv: Sequence[str | os.PathLike[str]],
-    env: Mapping[str, str] | None,
-    cwd: str | os.PathLike[str] | None,
-    timeout: float | None,
-    on_line: Callable[[str], None] | None,
-    log: IO[str] | None,
-    merge_stderr: bool,
-    kill_leftovers: bool,
-    stdin: int | None,
-    mark: str,
-    guard: Guard,
-) -> Completed:
     args = [os.fspath(part) for part in argv]
     where = os.fspath(cwd) if cwd is not None else os.getcwd()
     start = time.monotonic()
+    guard = Guard(mark)
     try:
         child = subprocess.Popen(
             args,
@@ -118,6 +102,7 @@ def _run(
             start_new_session=True,
         )
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        guard.close()
         return Completed(tuple(args), where, 127, "", f"{error.strerror}: {error.filename}", 0.0)
     guard.watch(child.pid)
     chunks: dict[str, list[str]] = {"out": [], "err": []}
@@ -181,6 +166,7 @@ def _run(
             _kill_group(child.pid)
         if mark:
             _kill_marked(mark)
+        guard.close()
         _reap(child, _GRACE if timed_out else None)
         for stream in (child.stdout, child.stderr):
             if stream is not None:

@@ -159,12 +159,20 @@ def _attempt(arguments: Sequence[str], frame: Frame, verbose: bool) -> Answer | 
         )
 
 
+def _error_of(outcome: Answer | SmallqError | None) -> SmallqError | None:
+    return outcome.error if isinstance(outcome, Answer) else outcome
+
+
+def _status_of(outcome: Answer | SmallqError | None) -> int:
+    error = _error_of(outcome)
+    return int(error.exit_status) if error is not None else int(ExitStatus.OK)
+
+
 def _finish(outcome: Answer | SmallqError | None, frame: Frame, as_json: bool, verbose: bool) -> int:
     if outcome is None:
         return ExitStatus.OK
     call = frame.call
-    error = outcome.error if isinstance(outcome, Answer) else outcome
-    status = int(error.exit_status) if error is not None else int(ExitStatus.OK)
+    error, status = _error_of(outcome), _status_of(outcome)
     if call is not None:
         call.progress.pause()
         if error is not None:
@@ -207,7 +215,11 @@ def run(arguments: Sequence[str]) -> int:
     verbose = any(part == "--verbose" or (part[:1] == "-" and part[1:].strip("v") == "" and part != "-")
                   for part in arguments)  # fmt: skip
     try:
-        return _finish(_attempt(arguments, frame, verbose), frame, as_json, verbose)
+        outcome = _attempt(arguments, frame, verbose)
+        try:
+            return _finish(outcome, frame, as_json, verbose)
+        except KeyboardInterrupt:
+            return _status_of(outcome)  # only the telling was interrupted: what was done is done
     except BrokenPipeError:
         # The reader of our output has gone (| head): nothing more to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

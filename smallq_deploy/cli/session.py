@@ -28,6 +28,7 @@ class Session:
         self.mutating = mutating
         self.soc = ""  # --soc of the command, where it has one
         self.allow: dict[str, bool] = {}  # members of package.compat.Policy
+        self._releases: tuple[Release, ...] = ()  # that were read while one was chosen
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -81,22 +82,24 @@ class Session:
 
         if self.call.release is not None:
             return load_release(self.call.release)
-        return (self.selection.chosen if self.selection is not None else None) or default_release()
+        return (self.selection.chosen if self.selection is not None else None) or default_release(self._releases)
 
     @cached_property
     def selection(self) -> Selection | None:
         """How the release was chosen; None where there was no choice."""
-        from smallq_deploy.machine.devices import unit_named
-        from smallq_deploy.package.compat import Policy, Target
         from smallq_deploy.package.selection import find_releases, select_release
 
         if self.call.release is not None:
             return None
         candidates = find_releases()
+        self._releases = candidates.releases
         for item in candidates.unreadable:
             self.call.events.warning(f"a release is left out: {item.reasons[0]}")
         if len(candidates.releases) < 2:
             return None
+        from smallq_deploy.machine.devices import unit_named
+        from smallq_deploy.package.compat import Policy, Target
+
         unit = unit_named(self.soc, self.toolkit) if self.soc else ""
         return select_release(Target.of(self.environment, unit), candidates, Policy(**self.allow))
 

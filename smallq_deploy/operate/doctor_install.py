@@ -25,12 +25,13 @@ from smallq_deploy.operate.doctor import (
 )
 from smallq_deploy.operate.inuse import processes_using
 from smallq_deploy.operate.migrate import left_behind, other_opps
-from smallq_deploy.operate.preflight import check_place, is_mount_point, unwritable
+from smallq_deploy.operate.preflight import is_mount_point, unwritable
 from smallq_deploy.operate.verifier import static_findings, verify
 from smallq_deploy.package.buildcheck import unresolved_functions
 from smallq_deploy.package.elf import read_elf
 from smallq_deploy.package.vendortree import API_LIBRARY, TBE
 from smallq_deploy.store.generations import list_generations
+from smallq_deploy.store.live import check_place
 from smallq_deploy.store.recovery import open_transaction
 
 _ROOM = 64 << 20  # bytes; several times what the operator's package unpacks to

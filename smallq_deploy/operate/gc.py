@@ -11,10 +11,11 @@ from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import remove_tree, tree_size
 from smallq_deploy.base.lock import owner_record
 from smallq_deploy.operate.inuse import users_of
-from smallq_deploy.operate.preflight import check_place, unwritable
+from smallq_deploy.operate.preflight import unwritable
 from smallq_deploy.store.generations import Generation, list_generations, load_generation, now, read_state
 from smallq_deploy.store.history import append_history, who
 from smallq_deploy.store.journal import new_txid
+from smallq_deploy.store.live import check_place
 from smallq_deploy.store.paths import ABSENT, Store
 from smallq_deploy.store.pins import Pin, new_pin, read_pins, write_pins
 from smallq_deploy.store.recovery import RecoveryReport, refuse_open, session

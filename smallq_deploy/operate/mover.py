@@ -17,7 +17,7 @@ from smallq_deploy.base.errors import (
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import fsync_dir, remove_tree
 from smallq_deploy.operate.inuse import processes_using
-from smallq_deploy.operate.preflight import check_place, unwritable
+from smallq_deploy.operate.preflight import unwritable
 from smallq_deploy.operate.proving import Smoke, describe_found, prove, smoke_failure
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import (
@@ -30,7 +30,7 @@ from smallq_deploy.store.generations import (
     read_state,
     write_state,
 )
-from smallq_deploy.store.live import observe_live
+from smallq_deploy.store.live import check_place, observe_live
 from smallq_deploy.store.paths import ABSENT, Staging, Store
 from smallq_deploy.store.switch import move
 from smallq_deploy.store.transaction import Change, ChangeReport, RecoveryReport, change_live, refuse_open, session

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from smallq_deploy.base.errors import SmallqError, access_error
-from smallq_deploy.operate.preflight import Facts, after_order, check, check_place, gather_facts, verdict_on
+from smallq_deploy.operate.preflight import Facts, after_order, check, gather_facts, verdict_on
 from smallq_deploy.store.generations import next_number
+from smallq_deploy.store.live import check_place
 from smallq_deploy.store.recovery import refuse_open, steady
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from smallq_deploy.base.errors import (
     PackageError,
     SmallqError,
     UsageError,
-    access_error,
 )
 from smallq_deploy.base.fsops import tree_size
 from smallq_deploy.base.versions import CannVersion
@@ -28,7 +27,7 @@ from smallq_deploy.operate.downgrade import downgrade
 from smallq_deploy.operate.inuse import Process, processes_using
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
 from smallq_deploy.store.generations import read_state
-from smallq_deploy.store.live import LiveState, live_exists, observe_live
+from smallq_deploy.store.live import LiveState, check_place, observe_live
 from smallq_deploy.store.paths import Store
 
 if TYPE_CHECKING:
@@ -102,31 +101,6 @@ def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
 def _open_to_all(directory: Path) -> int:
     mode = stat.S_IMODE(directory.stat().st_mode) if directory.is_dir() else 0
     return mode if mode & 0o002 else 0
-
-
-def check_place(store: Store) -> None:
-    """Is this an opp directory whose vendors directory we may work in?
-
-    Raises NoToolkitError NO_OPP, ConflictError VENDORS_IS_LINK, VENDORS_NOT_A_DIRECTORY, LIVE_NOT_A_DIRECTORY, and
-    NOT_PLAIN (a place of the store is a link or something else), AccessError where even looking is not allowed.
-    """
-    try:
-        opp, linked = store.opp.is_dir(), os.readlink(store.vendors) if store.vendors.is_symlink() else ""
-        blocked = store.vendors.exists() and not store.vendors.is_dir()
-    except OSError as error:
-        raise access_error(error, f"look at {store.vendors}") from error
-    if not opp:
-        raise NoToolkitError("NO_OPP", f"there is no opp directory {store.opp}", hint="see `smallq-deploy detect`")
-    if linked:
-        raise ConflictError(
-            "VENDORS_IS_LINK",
-            f"{store.vendors} is a link to {linked}",
-            hint="name the opp directory that really holds the vendors directory with --opp",
-        )
-    if blocked:
-        raise ConflictError("VENDORS_NOT_A_DIRECTORY", f"{store.vendors} is no directory", hint="move it away")
-    store.check()
-    live_exists(store)
 
 
 def verdict_on(

@@ -14,7 +14,7 @@ from smallq_deploy.base.errors import DifferencesError, SmallqError, SmokeError,
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import copy_tree
 from smallq_deploy.base.lock import owner_record
-from smallq_deploy.operate.preflight import check_place, unwritable
+from smallq_deploy.operate.preflight import unwritable
 from smallq_deploy.operate.proving import Smoke, describe_found, prove, smoke_failure
 from smallq_deploy.operate.verifier import REPAIRABLE, config_findings, static_findings
 from smallq_deploy.package.releases import Release
@@ -24,7 +24,7 @@ from smallq_deploy.store.configini import read_config, with_vendor, write_config
 from smallq_deploy.store.generations import now, read_state
 from smallq_deploy.store.history import append_history, who
 from smallq_deploy.store.journal import new_txid
-from smallq_deploy.store.live import live_exists
+from smallq_deploy.store.live import check_place, live_exists
 from smallq_deploy.store.paths import ABSENT, Staging, Store
 from smallq_deploy.store.transaction import Change, ChangeReport, Draft, RecoveryReport, change_live, session
 

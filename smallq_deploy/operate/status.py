@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from smallq_deploy.operate.inuse import Users, users_of
-from smallq_deploy.operate.preflight import check_place
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import Generation, list_generations, read_state
 from smallq_deploy.store.history import read_history
-from smallq_deploy.store.live import LiveState, observe_live
+from smallq_deploy.store.live import LiveState, check_place, observe_live
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.pins import Pin, read_pins
 from smallq_deploy.store.recovery import open_transaction, steady

@@ -12,13 +12,12 @@ from typing import Any
 
 from smallq_deploy.base.errors import DifferencesError, UsageError
 from smallq_deploy.base.fsops import FileEntry
-from smallq_deploy.operate.preflight import check_place
 from smallq_deploy.package.releases import Release
 from smallq_deploy.package.validate import Finding, validate_vendor
 from smallq_deploy.package.vendortree import ops_of_vendor, other_vendors
 from smallq_deploy.store.configini import ConfigIni, read_config
 from smallq_deploy.store.generations import Generation, check_manifest, load_generation, read_state
-from smallq_deploy.store.live import live_exists, read_tree
+from smallq_deploy.store.live import check_place, live_exists, read_tree
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.recovery import refuse_open, steady
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from smallq_deploy.base.errors import IncompatibleError, SmallqError
@@ -23,6 +22,8 @@ from smallq_deploy.package.releases import ANY_CANN, NAME_PATTERN, UNIT_PATTERN,
 from smallq_deploy.package.yamlfile import Reader, Value
 
 if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
     from smallq_deploy.machine.environment import Environment
 
 # How sure a tested combination is, the surest first.
@@ -294,6 +295,8 @@ def _items(members: Mapping[str, Value], key: str) -> list[Value]:
 
 
 def _versions(value: Value) -> SpecifierSet | None:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # half of what this module would take to import
+
     text = value.text()
     try:
         return SpecifierSet(text)

@@ -6,7 +6,7 @@ with its line (PackageError BAD_MANIFEST, several of them as base.errors.Problem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -136,12 +136,13 @@ class ShapeMatrix:
         return sum(case.multiply_adds for case in self.cases)
 
 
-def default_release() -> Release:
-    """The newest release that comes with the tool, whatever the machine is."""
+def default_release(known: Iterable[Release] = ()) -> Release:
+    """The newest release that comes with the tool, whatever the machine is; ``known`` ones are not read again."""
     from packaging.version import Version
 
     directory = data_root() / "manifests" / "releases"
-    releases = [load_release(path) for path in sorted(directory.glob("*.yaml"))]
+    read = {release.source: release for release in known}
+    releases = [read.get(path) or load_release(path) for path in sorted(directory.glob("*.yaml"))]
     return max(releases, key=lambda release: Version(release.version))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.base.errors import ConflictError, UsageError, access_error
+from smallq_deploy.base.errors import ConflictError, NoToolkitError, UsageError, access_error
 from smallq_deploy.base.fsops import FileEntry, entries_digest, tree_entries
 from smallq_deploy.store.generations import Generation, check_manifest, load_generation, read_state
 from smallq_deploy.store.paths import ABSENT, Store
@@ -63,6 +63,31 @@ def live_exists(store: Store) -> bool:
             details={"path": str(store.live)},
         )
     return True
+
+
+def check_place(store: Store) -> None:
+    """Is this an opp directory whose vendors directory we may work in?
+
+    Raises NoToolkitError NO_OPP, ConflictError VENDORS_IS_LINK, VENDORS_NOT_A_DIRECTORY, LIVE_NOT_A_DIRECTORY, and
+    NOT_PLAIN (a place of the store is a link or something else), AccessError where even looking is not allowed.
+    """
+    try:
+        opp, linked = store.opp.is_dir(), os.readlink(store.vendors) if store.vendors.is_symlink() else ""
+        blocked = store.vendors.exists() and not store.vendors.is_dir()
+    except OSError as error:
+        raise access_error(error, f"look at {store.vendors}") from error
+    if not opp:
+        raise NoToolkitError("NO_OPP", f"there is no opp directory {store.opp}", hint="see `smallq-deploy detect`")
+    if linked:
+        raise ConflictError(
+            "VENDORS_IS_LINK",
+            f"{store.vendors} is a link to {linked}",
+            hint="name the opp directory that really holds the vendors directory with --opp",
+        )
+    if blocked:
+        raise ConflictError("VENDORS_NOT_A_DIRECTORY", f"{store.vendors} is no directory", hint="move it away")
+    store.check()
+    live_exists(store)
 
 
 def observe_live(store: Store, *, deep: bool = False) -> LiveState:

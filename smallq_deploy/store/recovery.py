@@ -87,8 +87,8 @@ def refuse_open(store: Store) -> None:
 def steady(store: Store, look: Callable[[], Found]) -> Found:
     """What ``look`` finds, at a time when no transaction began, switched or ended under it.
 
-    Readers take no lock: a switch in the middle of a walk shows files of two trees, or none. Tried again then, a few
-    times; what the last one found or raised stands.
+    Readers take no lock: a switch in the middle of a walk shows files of two trees, or none; then it is looked again.
+    Raises what ``look`` raises, and OpenTransactionError OPEN_TRANSACTION when there never is such a time.
     """
     for _ in range(_LOOKS):
         before = _marks(store)
@@ -100,7 +100,9 @@ def steady(store: Store, look: Callable[[], Found]) -> Found:
         else:
             if _marks(store) == before:
                 return found
-    return look()
+    raise OpenTransactionError(
+        "OPEN_TRANSACTION", f"{store.live} is changed again and again", hint="wait until that has ended, then ask again"
+    )
 
 
 def _marks(store: Store) -> list[tuple[int, int] | None]:

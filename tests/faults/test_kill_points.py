@@ -6,12 +6,10 @@ Each scenario is first run undisturbed under strace to list its calls, then once
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,14 +116,6 @@ SCENARIOS = {
     "uninstall": Scenario(installed, "uninstall"),
     "uninstall-by-copy": Scenario(installed, "uninstall", method="copy", every=4),
 }
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """A directory in memory where there is one: thousands of fsyncs."""
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="smallq-kill-", dir=place) as directory:
-        yield Path(directory)
 
 
 class Stage:

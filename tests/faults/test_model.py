@@ -7,15 +7,14 @@ import os
 import random
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from smallq_deploy.base.errors import SmallqError
-from smallq_deploy.operate import gc, inuse, mover, preflight
+from smallq_deploy.operate import gc
 from smallq_deploy.operate.gc import collect, pin
 from smallq_deploy.operate.mover import recover_store, rollback, uninstall
 from smallq_deploy.store.paths import Store
@@ -33,19 +32,7 @@ PARTS = 8
 ANSWERS = {"pass": PASS, "fail": FAIL, "inconclusive": INCONCLUSIVE}
 BY_HAND = ("edit", "remove", "config")
 
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="smallq-model-", dir=place) as directory:
-        yield Path(directory)
-
-
-@pytest.fixture(autouse=True)
-def only_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (preflight, mover):
-        monkeypatch.setattr(module, "processes_using", lambda directory: ())
-    monkeypatch.setattr(gc, "users_of", lambda store: inuse.Users())
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 class Library:

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from smallq_deploy.base import fsops
-from smallq_deploy.operate import gc, mover, preflight
 from tests.faults.mutants import CHECKOUT, Mutant, mutants, try_one
-from tests.support.changes import SCENARIOS
+from tests.support.cutscenarios import CUTS
 from tests.support.faultrows import FULL, FaultRow
 from tests.support.modeldisk import HALF, NOW, OLD, Recorder, image, states
 from tests.support.modelrun import judge
 
 SEED = 20260805
 SUBSET = ("rollback", "failing smoke", "purge")
-MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture(autouse=True)
-def put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `judge` replaces in this process (who has libraries mapped) is put back after each test."""
-    for module, name in ((preflight, "processes_using"), (mover, "processes_using"), (gc, "users_of")):
-        monkeypatch.setattr(module, name, getattr(module, name))
+def tmpfs(memory: Path) -> None:
+    if not memory.is_relative_to("/dev/shm"):
+        pytest.skip("NO MODELLED DISK: /dev/shm cannot be written to, and other file systems use inode numbers twice")
 
 
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    if not os.access(MEMORY, os.W_OK):
-        pytest.skip(f"NO MODELLED DISK: {MEMORY} cannot be written to, and other file systems use inode numbers twice")
-    with tempfile.TemporaryDirectory(prefix="smallq-disk-", dir=MEMORY) as directory:
-        yield Path(directory)
-
-
-@pytest.mark.parametrize("name", list(SCENARIOS) if FULL else SUBSET)
+@pytest.mark.parametrize("name", list(CUTS) if FULL else SUBSET)
 def test_what_was_not_synced_is_lost(name: str, memory: Path, fault_row: FaultRow) -> None:
     done = judge(name, memory, seed=SEED, cuts=0 if FULL else 12, each=10 if FULL else 8)
     assert done.states > 20

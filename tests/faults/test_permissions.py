@@ -11,12 +11,9 @@ import ctypes
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from smallq_deploy.base.errors import SmallqError, access_error
 from smallq_deploy.operate.mover import rollback, uninstall
@@ -70,15 +67,6 @@ def tried(world: World, name: str, case: Case) -> list[str]:
             bad.append(f"{name}: refused, but {changed[0]} was changed")
         return bad
     return [] if case.status == 0 else [f"{name}: it went through"]
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """A directory that every user can enter, on a memory file system where there is one."""
-    home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
-    with tempfile.TemporaryDirectory(dir=home) as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
 
 
 def machine(root: Path, *, owner: int = 0) -> World:

@@ -7,16 +7,14 @@ import json
 import os
 import random
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from smallq_deploy.base.errors import ExitStatus, SmallqError
-from smallq_deploy.operate import gc, inuse, mover, preflight
 from smallq_deploy.operate.gc import collect
 from smallq_deploy.operate.mover import recover_store, rollback, uninstall
 from smallq_deploy.operate.status import history, status
@@ -35,21 +33,7 @@ LIBRARY = "op_api/lib/libcust_opapi.so"
 NOBODY = 65534
 CONTENTS = ("1", "2", "3", "4")
 
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="smallq-race-", dir=place) as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
-
-
-@pytest.fixture(autouse=True)
-def only_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who else has libraries mapped is none of these tests' business, and slow to ask."""
-    for module in (preflight, mover):
-        monkeypatch.setattr(module, "processes_using", lambda directory: ())
-    monkeypatch.setattr(gc, "users_of", lambda store: inuse.Users())
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 class Race:

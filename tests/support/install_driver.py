@@ -58,14 +58,6 @@ def act(root: str, action: str, package: str, method: str, smoke: str) -> int:
     return status
 
 
-def quiet_processes() -> None:
-    """The search for processes that use the libraries only reads, but as many files as there are processes just now."""
-    from smallq_deploy.operate import gc, inuse, mover, preflight
-
-    preflight.processes_using = mover.processes_using = lambda directory: ()
-    gc.users_of = lambda store: inuse.Users()
-
-
 def warm_up() -> None:
     """Import everything once, so that a child's first system calls are those of its command."""
     import tempfile
@@ -80,9 +72,8 @@ def warm_up() -> None:
             act(directory, action, package, "", "pass")
 
 
-def main(arguments: list[str]) -> int:
-    sys.path[:0] = arguments[0].split(":")
-    quiet_processes()
+def serve() -> None:
+    """Answer lines of stdin until they end."""
     warm_up()
     libc = ctypes.CDLL(None)
     print("ready", flush=True)
@@ -97,6 +88,14 @@ def main(arguments: list[str]) -> int:
         os.waitpid(pid, os.WUNTRACED)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    sys.path[:0] = arguments[0].split(":")
+    from tests.support.opp import nobody_else
+
+    with nobody_else():
+        serve()
     return 0
 
 

@@ -21,14 +21,12 @@ import json
 import os
 import random
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from smallq_deploy.store import switch
-from tests.support.powercut import CALLS
+from tests.support.powercut import around_each_call
 
 # What file data that was not synced may be after the cut.
 OLD, HALF, NOW = "old", "half", "now"
@@ -226,33 +224,14 @@ class Recorder:
         for change in self.changes:
             change.needs = [need for need in change.needs if need not in durable]
 
+    def _after(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("fsync", "fdatasync"):
+            self.synced(os.fstat(arguments[0]).st_ino)
+
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Every call that happens inside is a point; what it made durable is noted."""
-        busy = False
-
-        def wrap(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                nonlocal busy
-                if busy:
-                    return function(*arguments, **options)
-                busy = True
-                try:
-                    self.point(name)
-                finally:
-                    busy = False
-                answer = function(*arguments, **options)
-                if name in ("fsync", "fdatasync"):
-                    self.synced(os.fstat(arguments[0]).st_ino)
-                return answer
-
-            return call
-
-        with contextlib.ExitStack() as stack:
-            for name in CALLS:
-                stack.enter_context(mock.patch.object(os, name, wrap(name, getattr(os, name))))
-            exchange = wrap("exchange", switch.rename_exchange)  # type: ignore[attr-defined]
-            stack.enter_context(mock.patch.object(switch, "rename_exchange", exchange))
+        with around_each_call(self.point, self._after):
             yield
         self.point("end")
 

@@ -15,8 +15,8 @@ from smallq_deploy.store.paths import Store
 from smallq_deploy.store.pins import read_pins
 from smallq_deploy.store.recovery import open_transaction
 from tests.support import modeldisk
-from tests.support.changes import SCENARIOS, attempt, quiet_processes
-from tests.support.opp import World
+from tests.support.cutscenarios import CUTS, attempt
+from tests.support.opp import World, nobody_else
 from tests.support.world import NOTHING, live_digest, others_digest, world_problems
 
 
@@ -29,11 +29,11 @@ class Judged:
     states: int
 
 
+@nobody_else()
 def judge(name: str, place: Path, *, seed: int, cuts: int, each: int, first_only: bool = False) -> Judged:
-    """Run a scenario of tests/support/changes.py below ``place`` (a tmpfs: it never gives an inode number twice) and
-    judge ``each`` disks at ``cuts`` of its calls (0: all) and at its end."""
-    quiet_processes()
-    scenario = SCENARIOS[name]
+    """Run a scenario of tests/support/cutscenarios.py and judge ``each`` disks at ``cuts`` of its calls (0: all) and at
+    its end. ``place`` is on a tmpfs, which never gives an inode number twice."""
+    scenario = CUTS[name]
     world = World(place / "run")
     world.root.mkdir()
     scenario.prepare(world)

@@ -6,16 +6,19 @@ No toolkit is simulated here: the environment is stated, not detected, and the s
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.versions import CannSpecifier, CannVersion
 from smallq_deploy.machine.devices import Devices, Npu
 from smallq_deploy.machine.environment import Environment
 from smallq_deploy.machine.toolkit import Discovery, Toolkit
+from smallq_deploy.operate import gc, inuse, mover, preflight
 from smallq_deploy.operate.installer import InstallReport, install
 from smallq_deploy.operate.planner import InstallOptions, Plan, make_plan
 from smallq_deploy.package.releases import Release, Tolerance
@@ -89,6 +92,17 @@ def environment(
     npus = (Npu(0, soc, "OK", "0000:01:00.0", unit=unit),) if soc else ()
     discovery = Discovery((), (toolkit,), toolkit, "stated", False)
     return Environment(toolkit, discovery, Devices(npus), host_arch or platform.machine(), "3")
+
+
+@contextmanager
+def nobody_else() -> Iterator[None]:
+    """No other process has libraries mapped: looking for them reads all of /proc, and is other tests' business."""
+    with (
+        mock.patch.object(preflight, "processes_using", lambda directory: ()),
+        mock.patch.object(mover, "processes_using", lambda directory: ()),
+        mock.patch.object(gc, "users_of", lambda store: inuse.Users()),
+    ):
+        yield
 
 
 class World:

@@ -70,20 +70,26 @@ class Disk:
 
 
 @contextmanager
-def before_each_call(act: Callable[[str], None]) -> Iterator[None]:
-    """Call ``act`` with the name of each call of :data:`CALLS`, and of the exchange, before it happens."""
+def around_each_call(
+    before: Callable[[str], None], after: Callable[[str, tuple[Any, ...]], None] = lambda name, arguments: None
+) -> Iterator[None]:
+    """Call ``before`` with the name of each call of :data:`CALLS`, and of the exchange, before it happens, and
+    ``after`` with its name and arguments when it succeeded. What these two call themselves is not watched."""
     busy = False
 
     def wrap(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             nonlocal busy
-            if not busy:
-                busy = True
-                try:
-                    act(name)
-                finally:
-                    busy = False
-            return function(*arguments, **options)
+            if busy:
+                return function(*arguments, **options)
+            busy = True
+            try:
+                before(name)
+            finally:
+                busy = False
+            answer = function(*arguments, **options)
+            after(name, arguments)
+            return answer
 
         return call
 

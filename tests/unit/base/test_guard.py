@@ -73,9 +73,12 @@ def test_a_child_that_ended_well_is_not_looked_for() -> None:
     """The shell that waits is gone with the run, and what the child left in a session of its own may stay."""
     assert run(["true"]).ok
     assert waiting() == []
-    with Guard() as guard:
-        guard.watch(os.getpid())  # would end this very test, were it to act
-        assert len(waiting()) == 1
+    assert run(["/nonexistent"]).returncode == 127
+    assert waiting() == []
+    guard = Guard()
+    guard.watch(os.getpid())  # would end this very test, were it to act
+    assert len(waiting()) == 1
+    guard.close()
     assert waiting() == []
 
 
