@@ -30,6 +30,7 @@ class Guard:
     """Waits from now on until :meth:`close`.
 
     :meth:`watch` names the child's process group (its pid: it leads a session).
+
     ``mark`` is a ``NAME=value`` in the environment of everything that belongs to the child; '' for none. Where there is
     no shell to start, the child is simply not guarded.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -112,28 +112,44 @@ def uninstall(call: Call, restore_adopted: bool, purge: bool) -> Answer:
 
 
 @command("recover", mutating=True, example="smallq-deploy recover")
-def recover(call: Call) -> Answer:
+@option(
+    "--break-lock",
+    metavar="HOST",
+    help="Shared opp: take away the lock that HOST holds. Only when nothing runs there any more.",
+)
+def recover(call: Call, break_lock: str | None) -> Answer:
     """Close what an interrupted command left: finish it when it was decided, undo it otherwise.
 
-    Every command that changes something does this by itself first.
+    Every command that changes something does this by itself first. On a shared file system the lock of another host is
+    respected, also when that host is gone: --break-lock HOST says that you know it.
     """
+    from smallq_deploy.base import lock
     from smallq_deploy.operate.mover import recover_store
     from smallq_deploy.store.recovery import open_transaction
 
     session = Session(call, mutating=True)
-    toolkit = {"toolkit": session.toolkit.to_dict()}
-    opened = open_transaction(session.store)
+    store = session.store
+    data: dict[str, Any] = {"toolkit": session.toolkit.to_dict(), "open": None, "recovered": None, "broken": None}
+    lines = []
+    if break_lock is not None:
+        held = lock.held_elsewhere(store.root)
+        if not call.dry_run and held is not None and held.get("host") == break_lock:
+            since = f" (pid {held.get('pid', '?')}, since {held.get('since', '?')})"
+            call.must_confirm(f"break the lock of {break_lock}{since}? Nothing may run there.", "breaking a lock")
+        record = lock.break_lock(store.root, break_lock, dry_run=call.dry_run)
+        data["broken"] = record
+        lines.append(f"the lock of {break_lock} {'would be' if call.dry_run else 'was'} taken away")
+    opened = open_transaction(store)
     if opened is None:
-        return Answer({**toolkit, "open": None, "recovered": None}, [Line("nothing to recover")])
+        return Answer(data, [Line(text) for text in [*lines, "nothing to recover"]])
+    data["open"] = opened.to_dict()
     what = f"{opened.action} begun {opened.started}, phase '{opened.phase}'"
     if call.dry_run:
-        return Answer({**toolkit, "open": opened.to_dict(), "recovered": None}, [Line(f"interrupted: {what}")])
+        return Answer(data, [Line(text) for text in [*lines, f"interrupted: {what}"]])
     call.confirm(f"close the interrupted {what}?")
-    report = recover_store(session.store, wait_seconds=call.wait, events=call.events)
+    report = recover_store(store, wait_seconds=call.wait, events=call.events)
     if report is None:
-        return Answer({**toolkit, "open": None, "recovered": None}, [Line("nothing to recover")])
+        return Answer({**data, "open": None}, [Line(text) for text in [*lines, "nothing to recover"]])
     outcome = "finished" if report.outcome == "completed" else "undone"
-    return Answer(
-        {**toolkit, "open": opened.to_dict(), "recovered": report.to_dict()},
-        [Line(f"the interrupted {report.action} was {outcome}; {_name(report.live)} is live")],
-    )
+    lines.append(f"the interrupted {report.action} was {outcome}; {_name(report.live)} is live")
+    return Answer({**data, "recovered": report.to_dict()}, [Line(text) for text in lines])

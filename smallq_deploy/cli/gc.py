@@ -41,7 +41,8 @@ def size_text(size: int) -> str:
 @option("--keep", type=click.IntRange(min=0), default=3, metavar="N", help="Keep the newest N that worked. Default: 3.")
 @option("--max-size", type=Size(), metavar="SIZE", help="Go on with the oldest until this is left (500M, 2G).")
 @option("--adopted", is_flag=True, help="Also what was found here before the first install; nothing brings it back.")
-def gc(call: Call, keep: int, max_size: int | None, adopted: bool) -> Answer:
+@option("--other-hosts", is_flag=True, help="Shared opp: no process of another host runs what is deleted.")
+def gc(call: Call, keep: int, max_size: int | None, adopted: bool, other_hosts: bool) -> Answer:
     """Delete generations that nobody needs, and say for each why it goes or stays.
 
     Never deleted: the live generation, one that a running process has loaded, the last that a smoke test proved, a
@@ -50,7 +51,7 @@ def gc(call: Call, keep: int, max_size: int | None, adopted: bool) -> Answer:
     from smallq_deploy.operate.gc import collect
 
     session = Session(call, mutating=True)
-    options = {"keep": keep, "max_size": max_size, "adopted": adopted}
+    options = {"keep": keep, "max_size": max_size, "adopted": adopted, "other_hosts": other_hosts}
     store, toolkit = session.store, {"toolkit": session.toolkit.to_dict()}
     if not call.dry_run and not call.yes:
         seen = collect(store, dry_run=True, **options)  # type: ignore[arg-type]

@@ -66,6 +66,8 @@ def _status_blocks(found: Status) -> list[Block]:
             ("recorded", ", ".join(name.replace("_", "-") for name, value in current.flags.items() if value is True)),
         ]
     pairs.append(("load_priority", ", ".join(found.order) or "no vendor is listed"))
+    if found.shared:
+        pairs.append(("file system", f"{found.shared}: other hosts may use this directory too"))
     blocks: list[Block] = [Facts(pairs)]
     rows = [
         (
@@ -85,6 +87,8 @@ def _status_blocks(found: Status) -> list[Block]:
     ]
     if running:
         blocks.append(Table(("pid", "user", "runs generation", "command"), running, "processes that loaded it:"))
+    if found.shared and (running or current is not None):
+        blocks.append(Line("processes of other hosts cannot be seen from here"))
     more = len(found.users.processes) - len(running)
     if more > 0:
         blocks.append(Line(f"... and {more} more (--json lists all)"))

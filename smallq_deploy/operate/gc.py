@@ -6,8 +6,9 @@ import errno
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from smallq_deploy.base.errors import InstallError, UsageError, access_error, raise_problems
+from smallq_deploy.base.errors import ConflictError, InstallError, UsageError, access_error, raise_problems
 from smallq_deploy.base.events import Events
+from smallq_deploy.base.filesystem import shared_kind
 from smallq_deploy.base.fsops import remove_tree, tree_size
 from smallq_deploy.base.lock import owner_record
 from smallq_deploy.operate.inuse import users_of
@@ -106,6 +107,7 @@ def collect(
     keep: int = KEEP,
     max_size: int | None = None,
     adopted: bool = False,
+    other_hosts: bool = False,
     dry_run: bool = False,
     wait_seconds: float = 0.0,
     events: Events | None = None,
@@ -114,7 +116,8 @@ def collect(
 
     Never the live one, one that a running process has mapped, the last proven one, a pinned one, or the one a rollback
     goes to. What was found before the first install stays too, unless ``adopted``: nothing could bring it back.
-    Raises ConflictError LOCK_BUSY, AccessError, InstallError STORE_DAMAGED.
+    On a shared file system another host may have a generation mapped, which cannot be seen: refused (ConflictError
+    OTHER_HOSTS) unless ``other_hosts``. Raises ConflictError LOCK_BUSY, AccessError, InstallError STORE_DAMAGED.
     """
     events = events or Events()
     check_place(store)
@@ -127,6 +130,14 @@ def collect(
     with session(store, wait_seconds=wait_seconds, events=events) as recovered:
         report = _report(store, "done", keep=keep, max_size=max_size, adopted=adopted)
         gone = [item for item in report.items if item.deleted]
+        if gone and not other_hosts and (kind := shared_kind(store.generations)):
+            raise ConflictError(
+                "OTHER_HOSTS",
+                f"{store.generations} is on a shared file system ({kind}): processes of other hosts may have a "
+                "generation loaded, and would crash",
+                hint="restart them with the live one first, then say --other-hosts",
+                details={"generations": [item.number for item in gone]},
+            )
         try:
             for item in gone:
                 with events.step(f"delete generation {item.number}"):

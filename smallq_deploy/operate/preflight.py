@@ -21,6 +21,7 @@ from smallq_deploy.base.errors import (
     SmallqError,
     UsageError,
 )
+from smallq_deploy.base.filesystem import shared_kind
 from smallq_deploy.base.fsops import tree_size
 from smallq_deploy.base.versions import CannVersion
 from smallq_deploy.operate.downgrade import downgrade
@@ -62,6 +63,7 @@ class Facts:
     users: tuple[Process, ...] = ()  # they have the old libraries mapped
     open_to_all: int = 0  # mode of the vendors directory, when everybody may write there
     compat: Compat | None = None  # what is known of the release; None: nothing
+    shared: str = ""  # the kind of file system, where other hosts may use this opp too
 
 
 def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
@@ -95,6 +97,7 @@ def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
         processes_using(store.live) if live.exists else (),
         _open_to_all(store.vendors),
         compat_of(release),
+        shared_kind(existing),
     )
 
 
@@ -135,6 +138,11 @@ def check(
         warnings.append(
             f"every user of this machine can replace what is in {store.vendors} (mode {facts.open_to_all:04o}): "
             "`chmod o-w` it"
+        )
+    if facts.shared:
+        warnings.append(
+            f"{store.vendors} is on a shared file system ({facts.shared}): the change is for every host that uses it, "
+            "and what runs there is not seen from here"
         )
     for note in facts.config.problems:
         warnings.append(f"{store.config_ini}: {note}; it is rewritten in the form every reader of CANN accepts")

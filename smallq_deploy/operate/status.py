@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from smallq_deploy.base.filesystem import shared_kind
 from smallq_deploy.operate.inuse import Users, users_of
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import Generation, list_generations, read_state
@@ -30,6 +31,7 @@ class Status:
     transaction: dict[str, Any] | None
     pins: dict[int, Pin]
     users: Users
+    shared: str  # the kind of file system, where other hosts may use this opp too; else ''
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -45,6 +47,7 @@ class Status:
             "pins": [{"generation": number, **asdict(pin)} for number, pin in sorted(self.pins.items())],
             "processes": [process.to_dict() for process in self.users.processes],
             "processes_unseen": self.users.unseen,
+            "shared_file_system": self.shared,
         }
 
 
@@ -92,6 +95,7 @@ def _status(store: Store) -> Status:
         opened.to_dict() if opened else None,
         read_pins(store),
         users_of(store) if live is None or live.exists or generations else Users(),
+        shared_kind(store.vendors),
     )
 
 

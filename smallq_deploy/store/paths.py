@@ -143,13 +143,13 @@ class Store:
     def locked(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Hold the opp's one lock; makes the store when it is not there yet.
 
-        Raises ConflictError LOCK_BUSY, NOT_PLAIN.
+        Raises ConflictError LOCK_BUSY, LOCK_OTHER_HOST, NO_FILE_LOCKS, NOT_PLAIN.
         """
         from smallq_deploy.base.lock import exclusive_lock
 
         self.check()
         self.create()
-        with exclusive_lock(self.root, wait_seconds=wait_seconds):
+        with exclusive_lock(self.root, wait_seconds=wait_seconds, across_hosts=True):
             yield
 
 

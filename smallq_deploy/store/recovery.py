@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from smallq_deploy.base.errors import OpenTransactionError, SmallqError, access_error
 from smallq_deploy.base.events import Events
+from smallq_deploy.base.lock import UNKNOWN_HOST, held_elsewhere
 from smallq_deploy.store import journal as journals
 from smallq_deploy.store import settle
 from smallq_deploy.store.generations import read_state
@@ -42,7 +43,8 @@ class RecoveryReport:
 
 @dataclass(frozen=True)
 class OpenTransaction:
-    """A journal on disk. ``running``: its process still holds the lock; False: it died, None: cannot be told."""
+    """A journal on disk. ``running``: its process still holds the lock; False: it died; None: cannot be told, as for a
+    process on another host of a shared file system."""
 
     txid: str
     action: str
@@ -78,6 +80,13 @@ def refuse_open(store: Store) -> None:
     if found.running:
         message = f"another smallq-deploy ({found.action}, pid {found.owner.get('pid', '?')}) is changing {store.live}"
         hint = "wait until it has ended"
+    elif (other := held_elsewhere(store.root)) is not None:
+        host = other.get("host", UNKNOWN_HOST)
+        message = f"host {host} (pid {other.get('pid', '?')}) has begun a {found.action} of {store.live}"
+        hint = (
+            "wait until it has ended; when it is certain that it no longer runs there: "
+            f"`smallq-deploy recover --break-lock {host}`"
+        )
     else:
         message = f"a {found.action} begun {found.started} was interrupted in phase '{found.phase}'"
         hint = "run `smallq-deploy recover` (any install, rollback or uninstall does it too)"
@@ -120,6 +129,8 @@ def _marks(store: Store) -> list[tuple[int, int] | None]:
 
 def _lock_is_held(store: Store) -> bool | None:
     """Asks /proc/locks, because trying the lock could make a starting install believe that it is busy."""
+    if held_elsewhere(store.root) is not None:
+        return None
     try:
         inode = (store.root / "lock").stat().st_ino
         lines = Path("/proc/locks").read_text().splitlines()
@@ -136,7 +147,7 @@ def session(
 ) -> Iterator[RecoveryReport | None]:
     """Lock the opp and recover what a dead run left; yields the recovery's report.
 
-    Every change happens inside. Raises ConflictError LOCK_BUSY, and what recovery raises.
+    Every change happens inside. Raises what Store.locked and what recovery raise.
     """
     with store.locked(wait_seconds=wait_seconds):
         report = recover(store)

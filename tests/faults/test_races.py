@@ -76,12 +76,15 @@ class Race:
         return collect(self.world.store, keep=self.chance.randint(0, 2), adopted=True)
 
     def read(self, *, missing_is_fine: bool = False) -> None:
-        """What readers do, again and again: no error, and the library is there at every moment."""
+        """What readers do, again and again: no error, never a mix of two trees, and the library is always there."""
         for _ in range(6):
-            status(self.world.store)
+            seen = status(self.world.store).live
+            assert seen is None or seen.kind in ("current", "absent"), seen
             history(self.world.store)
             try:
-                verify(self.world.store, release(), unit=packages.UNIT, arch=packages.ARCH)
+                found = verify(self.world.store, release(), unit=packages.UNIT, arch=packages.ARCH)
+                assert not found.differences, found.differences
+                assert found.state in ("installed", "adopted", "absent"), found.state
             except SmallqError as error:
                 # Files that come and go under a reader are told as such, never as damage of the store.
                 if error.code not in ("OPEN_TRANSACTION", "NOT_INSTALLED"):

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from smallq_deploy import __version__
-from smallq_deploy.base.errors import SmallqError, UsageError
+from smallq_deploy.base.errors import ConflictError, SmallqError, UsageError
 from smallq_deploy.base.fsops import tree_digest
 from smallq_deploy.operate.gc import choose, collect, pin
 from smallq_deploy.operate.inuse import processes_using, users_of
@@ -277,3 +278,19 @@ def test_nothing_installed_is_nothing_to_delete(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing was ever installed"):
         pin(world.store, 1)
     assert tree_digest(world.store.vendors) == before
+
+
+def test_on_a_shared_file_system_other_hosts_come_first(tmp_path: Path) -> None:
+    world = World(tmp_path / "root")
+    world.root.mkdir()
+    world.make()
+    for content in ("1", "2", "3", "4", "5"):
+        world.install(world.package(content))
+    with mock.patch("smallq_deploy.operate.gc.shared_kind", lambda path: "NFS"):
+        before = [item.number for item in list_generations(world.store)]
+        with pytest.raises(ConflictError) as caught:
+            collect(world.store, keep=1)
+        assert caught.value.code == "OTHER_HOSTS" and "--other-hosts" in caught.value.hint
+        assert [item.number for item in list_generations(world.store)] == before
+        assert collect(world.store, keep=1, other_hosts=True).freed > 0
+        assert collect(world.store, keep=1).decision == "nothing"
