@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.base.fsops import remove_tree
+from smallq_deploy.base.fsops import fsync_dir, remove_tree
 from smallq_deploy.store import configini
 from smallq_deploy.store import journal as journals
 from smallq_deploy.store.generations import (
@@ -41,6 +41,7 @@ def keep(store: Store, journal: Journal) -> None:
         move(place, home)
     if not journal.made and journal.new != ABSENT:
         remove_tree(store.tree_dir(journal.new))  # there only when what is live now was copied out of it
+        fsync_dir(store.generation_dir(journal.new))
     state = read_state(store)
     changed = state.changed(store.vendor, VendorState(journal.new, journal.old), journal.last_number)
     if state != changed:

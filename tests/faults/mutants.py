@@ -47,8 +47,9 @@ SCENARIOS = (
     *("adopting install", "restore", "upgrade by renames", "upgrade by copy", "failing smoke, by renames"),
     *("failing smoke, by a copy", "first install fails", "recover", "after a failed one", "repair", "gc"),
     *("uninstall, no other vendor", "first install fails, no other vendor", "uninstall an edited one", "purge"),
+    "rollback by a copy",
 )
-UNIT_TESTS = ("tests/unit/store", "tests/unit/base/test_fsops.py")
+UNIT_TESTS = ("tests/unit/store", "tests/unit/base/test_fsops.py", "tests/unit/operate/test_installer_back.py")
 
 # (file, what, text, text of the mutant): orders in which the second step needs the first one's result.
 WRITTEN = (
@@ -112,7 +113,25 @@ WRITTEN = (
 )
 
 # Orders that may be either way: a part of the mutant's name, and why.
-FREE: dict[str, str] = {}
+_AGAIN = "until the journal is dropped, recovery does every step again, and each changes nothing the second time"
+FREE = {
+    'keep: `append_history(store, _line(store, journal, "ok", journal.ne` before `if state != changed:`': _AGAIN,
+    "keep: `if journal.made:` before `append_history(": _AGAIN,
+    'undo: `append_history(store, _line(store, journal, "undone", state.` before `if state != changed:`': _AGAIN,
+    "undo: `if journal.config is not None:` before `restore(": _AGAIN + "; the two write to different places",
+    "_close: `drop_journal(store)` before `remove_tree(area.root)`": "every tree is at home by then, and each session "
+    "begins by sweeping what no journal names",
+    "_perform: `fsync_dir(store.vendors)` before `if area.tree.is_symlink()": "the later one only looks, and exchanges "
+    "back what somebody else put there; nothing of a transaction stands between them",
+    "_stage: `if journal.adopt:` before `fsync_dir(area.root.parent)`": "a record of the directory found is needed "
+    "after the switch only; the trees that are moved in come later than both",
+    "_stage: `write_generation(area.record": "package and record become part of the store together, by one rename "
+    "after the decision",
+    "_purge: `for number in [item.number for item in list_generations(stor` before `write_state(": "the state names no "
+    "live generation by then; one that is gone cannot be rolled back to in either order, and a second purge ends it",
+    "the way back begins before the journal says `undone`": "recovery from `switching` and `switched` goes the same "
+    "way back, which is why a disk too full for the journal need not stop it",
+}
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.operate.gc import collect, pin
 from smallq_deploy.operate.mover import recover_store, restore, rollback, uninstall
 from smallq_deploy.operate.repair import repair
+from smallq_deploy.store import switch
 from tests.support import packages
 from tests.support.opp import FAIL, PASS, World, release
 
@@ -110,6 +114,19 @@ def _failing(method: str = "") -> Callable[[World], object]:
     return lambda world: world.install(world.package("9"), smoke=FAIL, method=method)
 
 
+def _rollback_by_copy(world: World) -> object:
+    """The store lies in a lower layer of overlayfs: its trees can be copied, not moved."""
+    real = switch.move
+
+    def move(source: Path, target: Path) -> None:
+        if source.is_relative_to(world.store.generations):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(source, target)
+
+    with mock.patch.object(switch, "move", move):
+        return rollback(world.store, operator=packages.OPERATOR, smoke=lambda: PASS)
+
+
 def _repair(world: World) -> object:
     return repair(world.store, release(), smoke=lambda: PASS, unit=packages.UNIT, arch=packages.ARCH)
 
@@ -138,5 +155,6 @@ CUTS = {
     "first install fails, no other vendor": Scenario(_alone, _failing(), 0, ends=False),
     "uninstall, no other vendor": Scenario(_alone_installed, lambda world: uninstall(world.store), 0),
     "purge": Scenario(_two, lambda world: uninstall(world.store, purge=True), 0),
+    "rollback by a copy": Scenario(_two, _rollback_by_copy, 0),
     "repair of config.ini": Scenario(_unlisted, _repair, 0),
 }

@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from smallq_deploy.base.fsops import tree_digest
+from smallq_deploy.base.fsops import sha256_file, tree_digest
 from smallq_deploy.base.lock import exclusive_lock
 from smallq_deploy.operate.mover import recover_store
 from smallq_deploy.store.configini import read_config
@@ -144,8 +144,11 @@ def _store_problems(store: Store, current: int | None, *, as_installed: bool) ->
             pass  # somebody edited it; what it should hold is its manifest, which was read
         elif place.is_dir() and len(manifest) != len(read_tree(place, digests=False)):
             yield f"I1: generation {generation.number} has another number of files than its manifest"
-        if generation.origin == "installed" and not store.package_file(generation.number).is_file():
+        package = store.package_file(generation.number)
+        if generation.origin == "installed" and not package.is_file():
             yield f"I1: the package of generation {generation.number} is lost"
+        elif generation.package_sha256 and sha256_file(package) != generation.package_sha256:
+            yield f"I1: the package of generation {generation.number} is damaged"
 
 
 def _leftovers(store: Store) -> Iterator[str]:
@@ -168,6 +171,11 @@ def _history_problems(store: Store) -> Iterator[str]:
     for generation in list_generations(store):
         if generation.number in told and (generation.proven or not generation.flags.get("no_smoke")):
             yield f"I7: generation {generation.number} was installed without a smoke test and does not say so"
+        if generation.failed and generation.number not in {line["to"] for line in lines if line["result"] == "undone"}:
+            yield f"I7: generation {generation.number} failed, and the history does not tell"
+    # A purge that takes the whole store begins with the state; the rest goes with the next one.
+    if store.state.exists() and max((line["to"] for line in lines), default=0) > read_state(store).last_number:
+        yield "I7: a number in the history could be given again"
     state = read_state(store).of(store.vendor)
     done = [line for line in lines if line["result"] == "ok"]
     if done and (state.current or ABSENT) != done[-1]["to"]:

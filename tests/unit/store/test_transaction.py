@@ -71,7 +71,7 @@ def staged(text: str) -> Callable[[Staging], Draft]:
     def stage(area: Staging) -> Draft:
         write(area.tree, text)
         area.package.write_text("package of " + text)
-        return Draft(ops=("Op",), package_sha256=text)
+        return Draft(ops=("Op",), package_sha256=fsops.sha256_file(area.package))
 
     return stage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.operate.mover import rollback
 from smallq_deploy.store.journal import write_journal
 from tests.support import packages
-from tests.support.opp import PASS, World
+from tests.support.opp import FAIL, PASS, World
 from tests.support.world import NOTHING, assert_world_ok, live_digest, others_digest
 
 
@@ -42,6 +44,18 @@ def unlist(world: World) -> None:
     world.store.config_ini.write_text("load_priority=other\n")
 
 
+def forget_failure(world: World) -> None:
+    with contextlib.suppress(SmallqError):
+        world.install(world.package("3"), smoke=FAIL)
+    edit_history(world, lambda lines: lines.pop())
+
+
+def forget_number(world: World) -> None:
+    record = json.loads(world.store.state.read_text())
+    record["last_number"] -= 1
+    world.store.state.write_text(json.dumps(record))
+
+
 BROKEN: dict[str, tuple[str, Callable[[World], object]]] = {
     "the live tree is edited": ("I1", lambda world: (world.live / "version.info").write_text("x")),
     "the live tree is gone": ("I1", lambda world: shutil.rmtree(world.live)),
@@ -50,6 +64,9 @@ BROKEN: dict[str, tuple[str, Callable[[World], object]]] = {
     "a kept tree is gone": ("I1", lambda world: shutil.rmtree(world.store.tree_dir(1))),
     "a kept tree is damaged": ("I1", lambda world: (world.store.tree_dir(2) / "version.info").write_text("x")),
     "a package is gone": ("I1", lambda world: world.store.package_file(2).unlink()),
+    "a package is damaged": ("I1", lambda world: world.store.package_file(2).write_bytes(b"x")),
+    "a failure that nobody told of": ("I7", forget_failure),
+    "a number is given again": ("I7", forget_number),
     "the live tree is kept twice": ("I1", lambda world: shutil.copytree(world.live, world.store.tree_dir(3))),
     "config.ini does not name us": ("I1", unlist),
     "another vendor's file": ("I2", lambda world: (world.store.vendors / "other" / "new").write_text("x")),
