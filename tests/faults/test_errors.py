@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smallq_deploy.base.errors import ExitStatus
-from tests.faults.test_kill_points import SCENARIOS, SEED, Stage, memory, next_install
+from tests.faults.test_kill_points import SCENARIOS, SEED, Stage, next_install
 from tests.support.faultrows import FULL, FaultRow
 from tests.support.killer import Point, Victim
 from tests.support.world import NOTHING, assert_world_ok, live_digest
