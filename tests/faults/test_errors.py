@@ -17,8 +17,6 @@ from tests.support.faultrows import FULL, FaultRow
 from tests.support.killer import Point, Victim
 from tests.support.world import NOTHING, assert_world_ok, live_digest
 
-__all__ = ["memory"]  # the fixture
-
 SAMPLE = 6  # injections of each scenario in a subset
 WHOLE = 110  # and in a full run: an install makes more than a thousand calls, most of them reads of one kind
 EVERYWHERE = ("EIO", "EACCES", "ENOMEM", "EINTR")
