@@ -29,7 +29,8 @@ def tmpfs(memory: Path) -> None:
 @pytest.mark.parametrize("name", list(CUTS) if FULL else SUBSET)
 def test_what_was_not_synced_is_lost(name: str, memory: Path, fault_row: FaultRow) -> None:
     done = judge(name, memory, seed=SEED, cuts=0 if FULL else 12, each=10 if FULL else 8)
-    assert done.states > 10
+    # All disks that `pin` can leave are fewer than 20.
+    assert done.states >= (18 if name == "pin" else 21)
     what = f"{name}, {done.calls} calls (seed {SEED})"
     fault_row("4 model", done.states, done.violations, what=what)
 
