@@ -104,6 +104,9 @@ def run(
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
         guard.close()
         return Completed(tuple(args), where, 127, "", f"{error.strerror}: {error.filename}", 0.0)
+    except BaseException:
+        guard.close()
+        raise
     guard.watch(child.pid)
     chunks: dict[str, list[str]] = {"out": [], "err": []}
     sizes = {"out": 0, "err": 0}

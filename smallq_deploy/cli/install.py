@@ -13,7 +13,7 @@ from smallq_deploy.base.errors import Problems, SmallqError, SmokeError, UsageEr
 from smallq_deploy.cli.build import chosen_unit, run_build
 from smallq_deploy.cli.bundle import BundleSource, use_bundle
 from smallq_deploy.cli.options import PATH, Call, command, option
-from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, plain_lines
+from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table, plain_lines
 from smallq_deploy.cli.session import Session
 from smallq_deploy.cli.signing import Signing, require_option, signers_option
 from smallq_deploy.cli.smoke import device_option, smoke_call, timeout_option
@@ -166,6 +166,9 @@ def plan_blocks(plan: Plan) -> list[Block]:
             ]
         ),
     ]
+    if any(item.outcome != "used" for item in plan.operators) or len(plan.operators) > len(plan.run.ops):
+        rows = [(item.operator, ", ".join(item.units), item.source, item.outcome) for item in plan.operators]
+        blocks.append(Table(("operator", "compute units", "in", "after this"), rows, "operators:"))
     if plan.passed_over:
         points = [f"{item.name}: {reason}" for item in plan.passed_over for reason in item.reasons]
         blocks.append(Bullets("other releases:", points))

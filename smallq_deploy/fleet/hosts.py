@@ -12,7 +12,7 @@ class Host:
     """One machine. ``name`` is unique in an inventory and is what reports show; '' and 0 mean: not said.
 
     ``address`` and ``port`` are what ssh connects to, ``user``, ``key`` (a file's path, never a key) and ``jump``
-    (``[user@]host[:port]``) how. ``python`` is the interpreter there, ``cann``, ``opp`` and ``vendor`` are handed to every
+    (``[user@]host[:port]``) how. ``python`` is the interpreter there; ``cann``, ``opp`` and ``vendor`` go to every
     command there. ``relay`` is the name of the host that repeats uploads and commands for this one. Hosts with the same
     ``shared_opp`` label use one opp directory on a shared file system. ``timeout``: seconds a command may take there.
     ``source`` is ``file:line``.

@@ -146,7 +146,7 @@ def _left(environment: Environment, store: Store, present: frozenset[str]) -> It
     for opp in other_opps(environment, store.opp):
         for vendor, registered in other_vendors(opp / "vendors").items():
             tree = inspect_vendor(opp / "vendors" / vendor)
-            operators = frozenset(tree.ops) | registered
+            operators = frozenset({*tree.ops, *registered})
             missing = operators - present
             if missing:
                 yield Left(

@@ -16,9 +16,11 @@ from smallq_deploy.base.errors import (
 )
 from smallq_deploy.base.events import Events
 from smallq_deploy.base.fsops import fsync_dir, remove_tree
+from smallq_deploy.operate.foreign import handovers
 from smallq_deploy.operate.inuse import processes_using
 from smallq_deploy.operate.preflight import unwritable
 from smallq_deploy.operate.proving import Smoke, describe_found, prove, smoke_failure
+from smallq_deploy.package.vendortree import ops_of_vendor
 from smallq_deploy.store.configini import read_config
 from smallq_deploy.store.generations import (
     Generation,
@@ -98,7 +100,7 @@ def rollback(
         source = live.number
         if target == source and live.kind in ("current", "absent"):
             return MoveReport("rollback", "nothing", source, target, None, recovered, ("it is live already",))
-        notes = []
+        notes = list(_handovers(store, target))
         generation = load_generation(store, target) if target else None
         test = smoke
         if generation is None:
@@ -263,7 +265,7 @@ def uninstall(
     raise_problems(list(unwritable(store)))
     target = _first_adopted(store) if restore_adopted else ABSENT
     if dry_run:
-        return MoveReport("uninstall", "planned", live.number, target)
+        return MoveReport("uninstall", "planned", live.number, target, notes=_handovers(store, target))
     with session(store, wait_seconds=wait_seconds, events=events) as recovered:
         live = observe_live(store)
         if live.kind == "unknown":
@@ -271,6 +273,7 @@ def uninstall(
         listed = store.vendor in read_config(store).names
         generation = load_generation(store, target) if target else None
         report = None
+        notes = _handovers(store, target)
         if live.kind != "absent" or target != ABSENT or listed:
             _warn_users(store, events)
             change = Change(
@@ -286,7 +289,7 @@ def uninstall(
         if purge:
             _purge(store, keep=target)
     decision = "done" if report is not None or purge else "nothing"
-    return MoveReport("uninstall", decision, live.number, target, report, recovered)
+    return MoveReport("uninstall", decision, live.number, target, report, recovered, notes)
 
 
 def _first_adopted(store: Store) -> int:
@@ -355,7 +358,15 @@ def _require_store(store: Store, code: str, message: str) -> None:
 
 def _plan_move(store: Store, to: int | None) -> MoveReport:
     refuse_open(store)
-    return MoveReport("rollback", "planned", observe_live(store).number, _rollback_target(store, to))
+    source, target = observe_live(store).number, _rollback_target(store, to)
+    return MoveReport("rollback", "planned", source, target, notes=_handovers(store, target))
+
+
+def _handovers(store: Store, target: int) -> tuple[str, ...]:
+    """Who has which operator after a move to generation ``target``, where that is not plain."""
+    generation = load_generation(store, target) if target else None
+    ops, listed = (generation.ops, generation.listed) if generation else ((), False)
+    return handovers(store, sorted(ops_of_vendor(store.live)), ops, listed=listed)
 
 
 def _warn_users(store: Store, events: Events) -> None:

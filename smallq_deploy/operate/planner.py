@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from smallq_deploy.base.errors import SmallqError, access_error
+from smallq_deploy.operate.foreign import Holding, holdings
 from smallq_deploy.operate.preflight import Facts, after_order, check, gather_facts, verdict_on
 from smallq_deploy.store.generations import next_number
 from smallq_deploy.store.live import check_place
@@ -75,6 +76,7 @@ class Plan:
     run: RunFile
     options: InstallOptions
     facts: Facts | None = field(default=None, repr=False)
+    operators: tuple[Holding, ...] = ()
     passed_over: tuple[Rejection, ...] = ()  # other releases, and why they were not taken
 
     @property
@@ -115,6 +117,7 @@ class Plan:
                 "units": list(self.run.units),
                 "ops": sorted(self.run.ops),
             },
+            "operators": [item.to_dict() for item in self.operators],
             "compatibility": self.verdict.to_dict(),
             "options": options,
         }
@@ -138,7 +141,15 @@ def make_plan(
         return replace(refused, problems=(problem,), reasons=(problem.message,))
     problems, warnings = check(facts, environment, release, store, run, options)
     same, why = _same(facts, store, run, options)
-    seen = replace(refused, warnings=warnings, space_needed=facts.space_needed, facts=facts)
+    operators = holdings(
+        store.vendor,
+        live=facts.tree.op_units,
+        new=run.op_units,
+        others=facts.others,
+        built_in=facts.built_in,
+        order=after_order(facts.config, store.vendor, options.priority_first),
+    )
+    seen = replace(refused, warnings=warnings, space_needed=facts.space_needed, facts=facts, operators=operators)
     if same and not options.reinstall and not any(problem.code == "VENDOR_MISMATCH" for problem in problems):
         return replace(seen, decision="nothing", reasons=(why,), space_needed=0)
     if problems:

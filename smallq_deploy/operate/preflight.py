@@ -25,6 +25,7 @@ from smallq_deploy.base.filesystem import shared_kind
 from smallq_deploy.base.fsops import tree_size
 from smallq_deploy.base.versions import CannVersion
 from smallq_deploy.operate.downgrade import downgrade
+from smallq_deploy.operate.foreign import losses
 from smallq_deploy.operate.inuse import Process, processes_using
 from smallq_deploy.store.configini import ConfigIni, read_config, with_vendor
 from smallq_deploy.store.generations import read_state
@@ -52,8 +53,8 @@ class Facts:
     live: LiveState
     tree: VendorTree
     config: ConfigIni
-    others: dict[str, frozenset[str]] = field(default_factory=dict)
-    builtin_ops: frozenset[str] = frozenset()
+    others: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)  # vendor -> operator -> units
+    built_in: dict[str, tuple[str, ...]] = field(default_factory=dict)
     free_bytes: int = 0
     free_inodes: int | None = None  # None: the file system has no inode table (btrfs)
     space_needed: int = 0
@@ -73,7 +74,7 @@ def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
     STORE_DAMAGED, PackageError BAD_MANIFEST (compatibility data), and the typed form of an OSError.
     """
     from smallq_deploy.package.compat import compat_of
-    from smallq_deploy.package.vendortree import inspect_vendor, ops_of_vendor, other_vendors
+    from smallq_deploy.package.vendortree import inspect_vendor, other_vendors, units_of_ops
 
     check_place(store)
     live = observe_live(store)
@@ -87,7 +88,7 @@ def gather_facts(store: Store, run: RunFile, release: Release) -> Facts:
         inspect_vendor(store.live),
         read_config(store),
         other_vendors(store.vendors, without=store.vendor) if store.vendors.is_dir() else {},
-        ops_of_vendor(store.opp / "built-in"),
+        units_of_ops(store.opp / "built-in"),
         volume.f_bavail * volume.f_frsize,
         volume.f_favail if volume.f_files else None,
         sum(sizes) + packed + old + _SLACK,
@@ -264,20 +265,24 @@ def _amount(size: int) -> str:
 def _vendors(
     facts: Facts, release: Release, store: Store, run: RunFile, options: InstallOptions, warnings: list[str]
 ) -> Iterator[SmallqError]:
-    lost = sorted(set(facts.tree.ops) - set(run.ops))
+    gone = losses(facts.tree.op_units, run.op_units)
+    ours = gone.pop(release.operator, ()) if release.operator in run.ops else ()
+    if ours:  # the units of this machine's devices are the release's to judge
+        warnings.append(f"{release.operator} is no longer there for {', '.join(ours)}: the new package lacks it")
+    lost = [f"{name} ({', '.join(units)})" if units else name for name, units in gone.items()]
     if lost and options.drop_foreign:
         warnings.append(f"operators that the new package does not have and that go: {', '.join(lost)} (--drop-foreign)")
     elif lost:
         yield ConflictError(
             "FOREIGN_OPERATORS",
             f"{store.live} holds {', '.join(lost)}, which {run.path.name} does not have: it would be lost",
-            hint="build all operators into one package, or build this one with a vendor name of its own; "
-            "--drop-foreign lets them go",
-            details={"operators": lost},
+            hint="build all operators into one package, or give this one a directory of its own (`build` and "
+            "`install` with --vendor NAME); --drop-foreign lets them go",
+            details={"operators": list(gone), "units": {name: list(units) for name, units in gone.items()}},
         )
     order = after_order(facts.config, store.vendor, options.priority_first)
     for name in order:
-        same = sorted(facts.others.get(name, frozenset()) & set(run.ops))
+        same = sorted(set(facts.others.get(name, ())) & set(run.ops))
         if not same:
             continue
         if order.index(name) > order.index(store.vendor):
@@ -291,7 +296,7 @@ def _vendors(
                 hint="--priority first puts this one in front; --allow-shadowed leaves it behind",
                 details={"vendor": name, "operators": same, "order": list(order)},
             )
-    builtin = sorted(facts.builtin_ops & set(run.ops))
+    builtin = sorted(set(facts.built_in) & set(run.ops))
     if builtin:
         warnings.append(f"{', '.join(builtin)} is also built into CANN; the custom one wins")
 

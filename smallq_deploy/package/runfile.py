@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -43,8 +43,9 @@ class RunFile:
     """A package that was read completely and found whole.
 
     ``payload_*``: the gzip'd archive after the header (bytes). ``members`` are all its entries. ``vendor``, ``arch``,
-    ``units`` and ``ops`` describe ``packages/vendors/<vendor>``. ``variant`` is the kind of install script inside: T1
-    (merges), T2 (wipes), D (asc-devkit, also changes other vendors' modes); cann.md 4.5.
+    ``units``, ``ops`` and ``op_units`` (operator -> its units) describe ``packages/vendors/<vendor>``. ``variant`` is
+    the kind of install script inside: T1 (merges), T2 (wipes), D (asc-devkit, also changes other vendors' modes);
+    cann.md 4.5.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class RunFile:
     ops: tuple[str, ...]
     variant: str
     compiler_version: str
+    op_units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def vendor_root(self) -> str:
@@ -162,7 +164,7 @@ class _Facts:
     members: list[Member] = field(default_factory=list)
     vendors: set[str] = field(default_factory=set)
     units: set[str] = field(default_factory=set)
-    ops: set[str] = field(default_factory=set)
+    ops: dict[str, set[str]] = field(default_factory=dict)  # operator -> compute units
     arches: dict[str, str] = field(default_factory=dict)  # architecture -> first file that says so
     install: str = ""
     compiler: str = ""
@@ -187,7 +189,8 @@ class _Facts:
         found = _OPS_INFO.match(inner)
         if found:
             self.units.add(found[1])
-            self.ops.update(_operators(member, _text(member, content)))
+            for operator in _operators(member, _text(member, content)):
+                self.ops.setdefault(operator, set()).add(found[1])
             if len(self.ops) > _MAX_OPS:
                 raise too_big(f"registers more than {_MAX_OPS:,} operators")
         elif inner == "version.info":
@@ -346,6 +349,7 @@ def read_run(path: Path) -> RunFile:
         tuple(sorted(facts.ops)),
         _variant(facts),
         facts.compiler,
+        {operator: tuple(sorted(units)) for operator, units in sorted(facts.ops.items())},
     )
 
 

@@ -12,7 +12,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ class VendorTree:
 
     ``layout``: ``flat`` (where the runtime looks), ``nested`` (below ``vendors/<name>``, also twice), ``both``,
     ``empty`` or ``absent``. ``ops`` are all operators found anywhere in it, ``flat_ops`` those where the runtime looks;
-    ``inner`` is the nested copy. ``op_files`` maps each operator to its own files, relative to the copy holding them.
+    ``inner`` is the nested copy. ``op_files`` maps each operator to its own files, relative to the copy holding them,
+    ``op_units`` to the compute units it is there for.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class VendorTree:
     op_files: Mapping[str, tuple[str, ...]]
     flat_ops: tuple[str, ...] = ()
     inner: Path | None = None
+    op_units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def snake_case(operator: str) -> str:
@@ -92,23 +94,31 @@ def ops_info_files(root: Path) -> Iterator[tuple[str, Path]]:
             yield directory.name, path
 
 
-def ops_of_vendor(root: Path) -> frozenset[str]:
-    """Operator types that a flat vendor tree (or ``opp/built-in``) registers; unreadable files count as none."""
-    names: set[str] = set()
-    for _, path in ops_info_files(root):
+def units_of_ops(root: Path) -> dict[str, tuple[str, ...]]:
+    """Operator type -> compute units that a flat vendor tree (or ``opp/built-in``) registers it for, sorted.
+
+    Unreadable files count as none.
+    """
+    found: dict[str, set[str]] = {}
+    for unit, path in ops_info_files(root):
         try:
             content = _load_json(path)
         except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(content, dict):
-            names.update(content)
-    return frozenset(names)
+        for operator in content if isinstance(content, dict) else ():
+            found.setdefault(operator, set()).add(unit)
+    return {operator: tuple(sorted(units)) for operator, units in sorted(found.items())}
 
 
-def other_vendors(vendors: Path, *, without: str = "") -> dict[str, frozenset[str]]:
-    """Operator types of each vendor directory in ``<opp>/vendors`` except ``without`` and hidden ones."""
+def ops_of_vendor(root: Path) -> frozenset[str]:
+    """Operator types that a flat vendor tree (or ``opp/built-in``) registers; unreadable files count as none."""
+    return frozenset(units_of_ops(root))
+
+
+def other_vendors(vendors: Path, *, without: str = "") -> dict[str, dict[str, tuple[str, ...]]]:
+    """Operator types, with their units, of each directory in ``<opp>/vendors`` but ``without`` and hidden ones."""
     return {
-        child.name: ops_of_vendor(child)
+        child.name: units_of_ops(child)
         for child in _children(vendors)
         if child.name != without and not child.name.startswith(".")
     }
@@ -155,16 +165,18 @@ def inspect_vendor(root: Path) -> VendorTree:
         holders = ([root] if flat else []) + list(copies)
         ops: dict[str, tuple[str, ...]] = {}
         units: set[str] = set()
+        op_units: dict[str, tuple[str, ...]] = {}
         for place in holders:
             units.update(unit for unit, _ in ops_info_files(place))
-            for operator in ops_of_vendor(place):
+            for operator, there in units_of_ops(place).items():
                 ops.setdefault(operator, _operator_files(place, operator))
+                op_units[operator] = tuple(sorted({*op_units.get(operator, ()), *there}))
         arch = next((name for name in map(tree_arch, holders) if name), "")
     except OSError as error:
         raise access_error(error, f"read the vendor directory {root}") from error
     inner = copies[-1] if copies else None
     names = tuple(sorted(ops))
-    return VendorTree(root, layout, names, tuple(sorted(units)), arch, ops, tuple(sorted(flat_ops)), inner)
+    return VendorTree(root, layout, names, tuple(sorted(units)), arch, ops, tuple(sorted(flat_ops)), inner, op_units)
 
 
 # --- flatten and normalise: both work on a staged tree, never on the live one ---

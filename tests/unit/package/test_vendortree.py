@@ -73,7 +73,9 @@ def test_operators_of_other_vendors(tmp_path: Path) -> None:
     make_vendor_tree(tmp_path / "other", ops=("VecAddSample", OPERATOR))
     make_vendor_tree(tmp_path / ".smallq-deploy" / "tree")
     (tmp_path / "config.ini").write_text("load_priority=other\n")
-    assert other_vendors(tmp_path, without="customize") == {"other": frozenset({"VecAddSample", OPERATOR})}
+    assert other_vendors(tmp_path, without="customize") == {
+        "other": {OPERATOR: ("ascend910b",), "VecAddSample": ("ascend910b",)}
+    }
     assert ops_of_vendor(tmp_path / "none") == frozenset()
 
 
