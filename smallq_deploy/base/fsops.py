@@ -238,7 +238,7 @@ class FileEntry:
 def sha256_file(path: Path) -> str:
     """sha256 of a file's content, hex."""
     digest = hashlib.sha256()
-    buffer = bytearray(1 << 18)
+    buffer = bytearray(1 << 20)  # in few steps: a thread waits for Python's lock after each
     view = memoryview(buffer)
     with open(path, "rb", buffering=0) as stream:
         while size := stream.readinto(buffer):

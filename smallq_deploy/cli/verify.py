@@ -42,13 +42,20 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
     for a directory that was installed by hand, which gets the static checks only. --repair makes the tree again from
     the kept package and switches it in as an install does; what was found is kept as a generation.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from smallq_deploy.machine.environment import detect_environment
-    from smallq_deploy.operate.verifier import verify as run_verify
 
     session = Session(call, mutating=repair)
     toolkit = session.toolkit
-    unit = detect_environment(cann=call.cann, opp=call.opp).unit
-    report = run_verify(session.store, session.release, unit=unit, arch=toolkit.arch)
+    with ThreadPoolExecutor(1) as pool:
+        # npu-smi takes its time: the release is read meanwhile.
+        asked = pool.submit(detect_environment, cann=call.cann, opp=call.opp)
+        from smallq_deploy.operate.verifier import verify as run_verify
+
+        release = session.release
+        unit = asked.result().unit
+    report = run_verify(session.store, release, unit=unit, arch=toolkit.arch)
     restored: MoveReport | None = None
     if repair and (report.differences or report.state == "missing"):
         from smallq_deploy.operate.mover import restore
@@ -56,12 +63,12 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
         call.confirm(f"{session.store.live} differs in {len(report.differences)} places: make it again?")
         restored = restore(
             session.store,
-            operator=session.release.operator,
+            operator=release.operator,
             smoke=None if no_smoke else smoke_call(session, device, smoke_timeout),
             toolkit=toolkit,
             events=call.events,
         )
-        report = run_verify(session.store, session.release, unit=unit, arch=toolkit.arch)
+        report = run_verify(session.store, release, unit=unit, arch=toolkit.arch)
     number = report.generation.number if report.generation is not None else None
     blocks: list[Block] = [
         Line("verified: everything is as it should be" if report.clean else "verified: not as it should be"),
