@@ -13,6 +13,7 @@ from smallq_deploy.cli.smoke import device_option, smoke_call, timeout_option
 if TYPE_CHECKING:
     from smallq_deploy.base.errors import SmallqError
     from smallq_deploy.operate.mover import MoveReport
+    from smallq_deploy.package.releases import Release
     from smallq_deploy.package.validate import Finding
 
 _SHOWN = 30
@@ -42,20 +43,22 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
     for a directory that was installed by hand, which gets the static checks only. --repair makes the tree again from
     the kept package and switches it in as an install does; what was found is kept as a generation.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from smallq_deploy.machine.environment import detect_environment
+    from smallq_deploy.operate.verifier import verify_while
 
     session = Session(call, mutating=repair)
     toolkit = session.toolkit
-    with ThreadPoolExecutor(1) as pool:
-        # npu-smi takes its time: the release is read meanwhile.
-        asked = pool.submit(detect_environment, cann=call.cann, opp=call.opp)
-        from smallq_deploy.operate.verifier import verify as run_verify
 
-        release = session.release
-        unit = asked.result().unit
-    report = run_verify(session.store, release, unit=unit, arch=toolkit.arch)
+    def machine() -> tuple[Release, str]:
+        # Imports, npu-smi and the manifests take their time: the files are read meanwhile.
+        from concurrent.futures import ThreadPoolExecutor
+
+        from smallq_deploy.machine.environment import detect_environment
+
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(detect_environment, cann=call.cann, opp=call.opp)
+            return session.release, asked.result().unit
+
+    report = verify_while(session.store, machine, arch=toolkit.arch)
     restored: MoveReport | None = None
     if repair and (report.differences or report.state == "missing"):
         from smallq_deploy.operate.mover import restore
@@ -63,12 +66,12 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
         call.confirm(f"{session.store.live} differs in {len(report.differences)} places: make it again?")
         restored = restore(
             session.store,
-            operator=release.operator,
+            operator=session.release.operator,
             smoke=None if no_smoke else smoke_call(session, device, smoke_timeout),
             toolkit=toolkit,
             events=call.events,
         )
-        report = run_verify(session.store, release, unit=unit, arch=toolkit.arch)
+        report = verify_while(session.store, machine, arch=toolkit.arch)
     number = report.generation.number if report.generation is not None else None
     blocks: list[Block] = [
         Line("verified: everything is as it should be" if report.clean else "verified: not as it should be"),

@@ -6,13 +6,15 @@ static checks of package/validate.py are made, and config.ini is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from smallq_deploy.base.errors import DifferencesError, UsageError
 from smallq_deploy.base.fsops import FileEntry
-from smallq_deploy.package.releases import Release
 from smallq_deploy.package.validate import Finding, validate_vendor
 from smallq_deploy.package.vendortree import ops_of_vendor, other_vendors
 from smallq_deploy.store.configini import ConfigIni, read_config
@@ -20,6 +22,9 @@ from smallq_deploy.store.generations import Generation, check_manifest, load_gen
 from smallq_deploy.store.live import check_place, live_exists, read_tree
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.recovery import refuse_open, steady
+
+if TYPE_CHECKING:
+    from smallq_deploy.package.releases import Release
 
 LETTERS = "SM5LT"
 LETTER_MEANINGS = {
@@ -116,10 +121,35 @@ def verify(store: Store, release: Release, *, unit: str = "", arch: str = "") ->
     ``unit`` and ``arch`` are the machine's ('' = those of the tree). Raises OpenTransactionError OPEN_TRANSACTION,
     InstallError STORE_DAMAGED, ConflictError for places that are no directories, AccessError.
     """
-    return steady(store, lambda: _verify(store, release, unit, arch))
+    return verify_while(store, lambda: (release, unit), arch=arch)
 
 
-def _verify(store: Store, release: Release, unit: str, arch: str) -> VerifyReport:
+def verify_while(store: Store, ask: Callable[[], tuple[Release, str]], *, arch: str = "") -> VerifyReport:
+    """:func:`verify` with the release and the unit that ``ask`` gives, which is called while the files are being read.
+
+    ``ask`` may be called again when the tree was switched meanwhile. Raises also what ``ask`` raises.
+    """
+    return steady(store, lambda: _verify(store, ask, arch))
+
+
+@contextmanager
+def _reading(root: Path | None) -> Iterator[Callable[[], tuple[FileEntry, ...]]]:
+    """Read the tree ``root`` beside what is done meanwhile; gives the function that waits for its entries."""
+    if root is None:
+        yield tuple
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)  # hashing needs Python's lock once a MiB, and waits this long for it
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            yield pool.submit(read_tree, root).result
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _verify(store: Store, ask: Callable[[], tuple[Release, str]], arch: str) -> VerifyReport:
     check_place(store)
     refuse_open(store)
     current = read_state(store).of(store.vendor).current
@@ -131,31 +161,25 @@ def _verify(store: Store, release: Release, unit: str, arch: str) -> VerifyRepor
             if error.code != "NO_SUCH_GENERATION":
                 raise
     if not live_exists(store):
+        release, _ = ask()
         state = "missing" if current else "absent"
         should = f"generation {current} should be live" if current else "nothing is installed"
         gone = Finding(
             "NOT_INSTALLED", "fail", f"{store.live} does not exist: {should}", "install a package", str(store.live)
         )
         return VerifyReport(store, state, generation, 0, (), (gone, *config_findings(store, release, generation)))
-    differences: tuple[Difference, ...] = ()
-    checked = 0
-    state = "unknown"
-    if generation is not None:
-        state = "adopted" if generation.origin == "adopted" else "installed"
-        manifest = check_manifest(store, generation)
-        checked = len(manifest)
-        differences = compare(manifest, read_tree(store.live))
-    return VerifyReport(
-        store,
-        state,
-        generation,
-        checked,
-        differences,
-        (
+    with _reading(store.live if generation is not None else None) as entries:
+        release, unit = ask()
+        findings = (
             *static_findings(store, release, unit=unit, arch=arch or (generation.arch if generation else "")),
             *config_findings(store, release, generation),
-        ),
-    )
+        )
+        if generation is None:
+            return VerifyReport(store, "unknown", None, 0, (), findings)
+        manifest = check_manifest(store, generation)
+        differences = compare(manifest, entries())
+    state = "adopted" if generation.origin == "adopted" else "installed"
+    return VerifyReport(store, state, generation, len(manifest), differences, findings)
 
 
 def compare(expected: Iterable[FileEntry], present: Iterable[FileEntry]) -> tuple[Difference, ...]:
