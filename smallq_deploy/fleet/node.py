@@ -1,4 +1,4 @@
-"""What is said to a host and what its answer means: one shell command around the bundle there, one JSON document back."""
+"""What is said to a host and what its answer means: a shell command around the bundle there, one JSON document back."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def command_for(host: Host, bundle: str, words: Sequence[str], *, carries_python
 class Answer:
     """What a host said, judged: ``ok`` for exit status 0; else ``code``, ``message`` and ``hint`` of its first error.
 
-    ``data`` is the envelope's, also of a failed command; {} where there is no envelope. ``asked`` is False where the host
+    ``data`` is the envelope's, also of a failed command; {} where there is none. ``asked`` is False where the host
     could not be asked at all or its answer cannot be read: nothing is known about it then.
     """
 
@@ -115,14 +115,14 @@ def read_answer(host: Host, outcome: Outcome) -> Answer:
         status, data = int(document["exit_status"]), document["data"]
         errors, warnings = document["errors"], tuple(str(item) for item in document["warnings"])
         first = errors[0] if errors else {}
-        told = tuple(str(first.get(name, "")) for name in ("code", "message", "hint"))
+        code, message, hint = (str(first.get(name, "")) for name in ("code", "message", "hint"))
         if not isinstance(data, dict) or status != outcome.exit_status:
             raise ValueError(f"exit status {outcome.exit_status}, but the document says {status}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         shown = (text.strip() or outcome.stderr.strip())[-200:]
-        message = f"exit status {outcome.exit_status} and no readable answer ({error}): {shown!r}"
-        return _failed(host, outcome, "BAD_ANSWER", message, "log in and run `smallq-deploy status` there")
-    return Answer(host.name, status == 0, *told, status, data, warnings, outcome.seconds)
+        why = f"exit status {outcome.exit_status} and no readable answer ({error}): {shown!r}"
+        return _failed(host, outcome, "BAD_ANSWER", why, "log in and run `smallq-deploy status` there")
+    return Answer(host.name, status == 0, code, message, hint, status, data, warnings, outcome.seconds)
 
 
 def _failed(host: Host, outcome: Outcome, code: str, message: str, hint: str) -> Answer:
