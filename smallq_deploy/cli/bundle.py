@@ -67,6 +67,7 @@ def own_bundle() -> Path | None:
     metavar="TARBALL",
     help="Carry this relocatable Python, for machines whose own is older than 3.10. Repeatable, one for each ARCH.",
 )
+@option("--tool-only", is_flag=True, help="No packages: the tool alone, to look at machines without installing.")
 @option("--sign", "key", type=PATH, metavar="KEY", help="Sign the bundle with this ssh key (ssh-keygen), beside it.")
 def create(
     call: Call,
@@ -76,6 +77,7 @@ def create(
     socs: tuple[str, ...],
     for_cann: str | None,
     runtimes: tuple[Path, ...],
+    tool_only: bool,
     key: Path | None,
 ) -> Answer:
     """Pack the tool and PACKAGE files (default: every one that was built here) into one file.
@@ -93,7 +95,10 @@ def create(
         tuple(compute_unit(name) or name.lower() for name in socs),
         CannSpecifier.parse(for_cann) if for_cann is not None else None,
         runtimes,
+        tool_only,
     )
+    if tool_only and packages:
+        raise UsageError("USAGE", "PACKAGE and --tool-only exclude each other", hint="leave one of them out")
     with call.events.step("pack the bundle and run it once on a bare Python"):
         made = create_bundle(output or Path(f"{release.id}.pyz"), release, wanted, key=key)
     for name, reason in made.left_out:
@@ -111,7 +116,7 @@ def create(
         *_contents(made.index),
         Bullets(
             "on the other machine:",
-            [f"python3 {made.path.name} bundle verify", f"python3 {made.path.name} install"],
+            [f"python3 {made.path.name} {words}" for words in ("bundle verify", "status" if tool_only else "install")],
         ),
     ]
     return Answer(made.to_dict(), blocks)
@@ -126,7 +131,7 @@ def _contents(index: Index) -> list[Block]:
         (entry.name, entry.arch, ", ".join(entry.units), entry.cann or "not told", entry.vendor, entry.sha256[:12])
         for entry in index.packages
     ]
-    return [Table(("package", "arch", "unit", "CANN", "vendor", "sha256"), rows)]
+    return [Table(("package", "arch", "unit", "CANN", "vendor", "sha256"), rows)] if rows else []
 
 
 # ------------------------------------------------------------------------------------------------------------ verify
@@ -213,6 +218,10 @@ def dockerfile(call: Call, file: Path | None, image: str | None, soc: str | None
     with open_bundle(path) as opened:
         index = opened.index
     units = sorted({unit for entry in index.packages for unit in entry.units})
+    if not units:
+        raise UsageError(
+            "NO_PACKAGE", f"{path} holds the tool alone", hint="`bundle create` with packages makes another"
+        )
     if soc is None and len(units) != 1:
         raise UsageError(
             "UNIT_NEEDED", f"the bundle has packages for {', '.join(units)}", hint=f"say which, as --soc {units[0]}"
@@ -243,7 +252,8 @@ def use_bundle(call: Call, values: dict[str, Any]) -> BundleSource | None:
     if named is not None and values["package"] is not None:
         raise UsageError("USAGE", "PACKAGE and --bundle exclude each other", hint="name one of them")
     path = named or (own_bundle() if values["package"] is None and values["recipes"] is None else None)
-    return BundleSource(call, path) if path is not None else None
+    source = BundleSource(call, path) if path is not None else None
+    return None if source is not None and named is None and not source.index.packages else source
 
 
 class BundleSource:

@@ -35,13 +35,15 @@ _BESIDE = {".provenance.json": PROVENANCE, ".cdx.json": SBOM, ".sig": ""}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What ``bundle create`` is asked for. Empty tuples mean: all. ``packages`` are files; empty: those built here."""
+    """What ``bundle create`` is asked for. Empty tuples mean: all. ``packages`` are files; empty: those built here;
+    with ``tool_only`` none."""
 
     packages: tuple[Path, ...] = ()
     arches: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     cann: CannSpecifier | None = None
     runtimes: tuple[Path, ...] = ()
+    tool_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def create(output: Path, release: Release, wanted: Wanted, *, key: Path | None =
     BAD_RUNTIME and what reading a package raises; access errors.
     """
     _check_output(output)
-    chosen, left_out = _choose(release, wanted)
+    chosen, left_out = ([], []) if wanted.tool_only else _choose(release, wanted)
     items = [Item("__main__.py", main_module())]
     entries = []
     for package, read, cann in chosen:
@@ -272,7 +274,8 @@ def choose_package(
     if not fits:
         raise IncompatibleError(
             "NOT_IN_BUNDLE",
-            "the bundle has no package for this machine: " + "; ".join(f"{name}: {why}" for name, why in rejected),
+            "the bundle has no package for this machine: "
+            + ("; ".join(f"{name}: {why}" for name, why in rejected) or "it holds the tool alone"),
             hint="make a bundle with a package for it, or choose the toolkit with --cann",
             details={"rejected": [{"package": name, "reason": why} for name, why in rejected]},
         )
