@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smallq_deploy.base.errors import UsageError
-from smallq_deploy.cli.options import PATH, Call, Frame, command, option
+from smallq_deploy.cli.options import PATH, Call, command, group, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table
 from smallq_deploy.cli.session import DEFAULT_VENDOR, Session
 from smallq_deploy.cli.signing import Signing, require_option, require_same, signers_option
@@ -24,19 +24,7 @@ if TYPE_CHECKING:
 STARTED_FROM = "SMALLQ_DEPLOY_STARTED_FROM"
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        frame = ctx.find_object(Frame)
-        if frame is not None and cmd_name in self.commands:
-            frame.path = ["bundle", cmd_name]
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(
-    cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExample:\n  smallq-deploy bundle create -o smallq.pyz ./CANN-custom_ops-8.5.0-linux.aarch64.run",
-)
+@group(epilog="\b\nExample:\n  smallq-deploy bundle create -o smallq.pyz ./CANN-custom_ops-8.5.0-linux.aarch64.run")
 def bundle() -> None:
     """One file for machines without a network: the tool, packages and digests.
 

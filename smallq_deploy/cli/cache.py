@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from smallq_deploy.base.errors import UsageError
-from smallq_deploy.cli.options import Call, Frame, command, option
+from smallq_deploy.cli.options import Call, command, group, option
 from smallq_deploy.cli.render import Answer, Block, Line, Table
 
 if TYPE_CHECKING:
@@ -18,19 +16,7 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        frame = ctx.find_object(Frame)
-        if frame is not None and cmd_name in self.commands:
-            frame.path = ["cache", cmd_name]
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(
-    cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExample:\n  smallq-deploy cache info",
-)
+@group(epilog="\b\nExample:\n  smallq-deploy cache info")
 def cache() -> None:
     """Look at the build cache, or make it smaller.
 

@@ -173,6 +173,22 @@ def command(
     return decorate
 
 
+class Group(click.Group):
+    """Commands under one name: ``bundle create``."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        frame = ctx.find_object(Frame)
+        if frame is not None and cmd_name in self.commands:
+            frame.path = [self.name or "", cmd_name]
+        return super().get_command(ctx, cmd_name)
+
+
+def group(*, epilog: str) -> Callable[[Callable[..., Any]], click.Group]:
+    """``click.group`` for a :class:`Group`."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return click.group(cls=Group, context_settings=settings, epilog=epilog)
+
+
 def _make_call(name: str, values: dict[str, Any]) -> Call:
     as_json, quiet, verbose = values.pop("as_json"), values.pop("quiet"), values.pop("verbose")
     no_color = values.pop("no_color")

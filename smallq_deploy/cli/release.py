@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smallq_deploy.base.errors import PackageError, UsageError
-from smallq_deploy.cli.options import PATH, Call, Frame, command, option
+from smallq_deploy.cli.options import PATH, Call, command, group, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table
 from smallq_deploy.cli.signing import require_option, require_same, signers_option
 
@@ -27,19 +27,7 @@ _STATES = {
 }
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        frame = ctx.find_object(Frame)
-        if frame is not None and cmd_name in self.commands:
-            frame.path = ["release", cmd_name]
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(
-    cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExample:\n  smallq-deploy release list",
-)
+@group(epilog="\b\nExample:\n  smallq-deploy release list")
 def release() -> None:
     """Look at operator releases, and fetch and verify their packages.
 

@@ -6,23 +6,11 @@ from pathlib import Path
 
 import click
 
-from smallq_deploy.cli.options import PATH, Call, Frame, command, option
+from smallq_deploy.cli.options import PATH, Call, command, group, option
 from smallq_deploy.cli.render import Answer, Bullets, Facts, Line
 
 
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        frame = ctx.find_object(Frame)
-        if frame is not None and cmd_name in self.commands:
-            frame.path = ["sandbox", cmd_name]
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(
-    cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\nExample:\n  smallq-deploy sandbox create ./ascend",
-)
+@group(epilog="\b\nExample:\n  smallq-deploy sandbox create ./ascend")
 def sandbox() -> None:
     """Make or remove a simulated CANN toolkit: a directory for --cann, no NPU needed.
 
