@@ -31,8 +31,8 @@ class State(enum.Enum):
 class Upload:
     """A file that must lie on the host before the command runs.
 
-    ``name`` is a plain file name below the fleet's directory there (node.PLACE); ``sha256`` in hex says whether it is there
-    already, and what must have arrived.
+    ``name`` is a plain file name below the fleet's directory there (node.PLACE); ``sha256`` in hex says whether it is
+    there already, and what must have arrived.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Task:
-    """What one host is asked to do: ``uploads`` first, then ``command`` (text for /bin/sh), all within ``timeout`` seconds.
+    """What one host is asked to do: ``uploads``, then ``command`` (text for /bin/sh), all within ``timeout`` seconds.
 
     With ``host.sudo`` the engine runs the command as root (`sudo -n`); uploads are made as the login user.
     """
@@ -107,7 +107,7 @@ class Transport(Protocol):
     def run(
         self, tasks: Sequence[Task], on_outcome: Callable[[Outcome], None], stop: threading.Event | None = None
     ) -> None:
-        """Run all tasks, as many at once as the engine can; ``on_outcome`` is called once a task, in the caller's thread.
+        """Run all tasks, as many at once as the engine can; ``on_outcome`` is called once a task, in this thread.
 
         When ``stop`` gets set, tasks that run go on to their end and those not begun are SKIPPED. Returns when every
         task has its outcome. A host's failure is an outcome, never an exception; raises SmallqError only where
