@@ -31,6 +31,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "sweep": ("sweep", "sweep", "Every shape of a matrix, on all devices, in parallel."),
     "verify": ("verify", "verify", "Compare the installed files with what was installed."),
     "status": ("status", "status", "What is installed now, and whether it is proven."),
+    "facts": ("facts", "facts", "All about this machine in one look, for `fleet check`."),
     "history": ("status", "history", "What was installed, rolled back or removed, and when."),
     "rollback": ("change", "rollback", "Make an earlier generation live again."),
     "uninstall": ("change", "uninstall", "Remove the operator; generations are kept."),

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from smallq_deploy.machine.facts import read_text
@@ -47,28 +48,54 @@ def why_no_directory(path: Path) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def shared_file_system(path: Path, root: Path) -> str:
-    """How ``path`` is shared with other machines, such as ``nfs4 filer:/soft, mounted at /soft``; '' when it is not.
+@dataclass(frozen=True)
+class Mount:
+    """The mount that a path lies on: ``kind`` such as nfs4, ``source`` such as filer:/soft, ``point`` here, and
+    ``inside``, the path below the source's own root. Two machines see one directory where source, inside and inode
+    agree."""
 
-    By /proc/self/mountinfo below ``root``: the longest mount point that holds the path; of equal ones the last.
-    """
+    kind: str
+    source: str
+    point: str
+    inside: str
+
+    @property
+    def shared(self) -> bool:
+        """Is it a file system that several machines see at once?"""
+        return bool(_NETWORK.match(self.kind))
+
+
+def mount_of(path: Path, root: Path = Path("/")) -> Mount | None:
+    """The mount of ``path`` by /proc/self/mountinfo below ``root``: the longest mount point that holds the path; of
+    equal ones the last. None where it cannot be told."""
     text = read_text(root / "proc/self/mountinfo")
     if not text:
-        return ""
+        return None
     inside, base = os.path.realpath(path), os.path.realpath(root)
     if base != "/":
         if not inside.startswith(base + "/"):
-            return ""
+            return None
         inside = inside[len(base) :]
-    best, answer = -1, ""
+    best, answer = -1, None
     for line in text.splitlines():
         left, dash, right = line.partition(" - ")
         fields, kinds = left.split(), right.split()
         if not dash or len(fields) < 5 or len(kinds) < 2:
             continue
-        # Spaces and the like are written as octal numbers.
-        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
+        top, point = (_plain(field) for field in fields[3:5])
         if (inside == point or inside.startswith(point.rstrip("/") + "/")) and len(point) >= best:
             best = len(point)
-            answer = f"{kinds[0]} {kinds[1]}, mounted at {point}" if _NETWORK.match(kinds[0]) else ""
+            rest = inside[len(point.rstrip("/")) :]
+            answer = Mount(kinds[0], _plain(kinds[1]), point, (top.rstrip("/") + rest) or "/")
     return answer
+
+
+def _plain(field: str) -> str:
+    """Spaces and the like are written as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+
+
+def shared_file_system(path: Path, root: Path) -> str:
+    """How ``path`` is shared with other machines, such as ``nfs4 filer:/soft, mounted at /soft``; '' when it is not."""
+    mount = mount_of(path, root)
+    return f"{mount.kind} {mount.source}, mounted at {mount.point}" if mount is not None and mount.shared else ""
