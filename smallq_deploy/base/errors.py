@@ -129,6 +129,12 @@ class DifferencesError(SmallqError):
     exit_status = ExitStatus.DIFFERENCES
 
 
+class HostsFailedError(SmallqError):
+    """Some hosts of a fleet failed or could not be asked; details list them with their codes."""
+
+    exit_status = ExitStatus.HOSTS_FAILED
+
+
 class OpenTransactionError(SmallqError):
     """A transaction of a dead process is open; ``recover`` or any mutating command closes it."""
 
