@@ -70,12 +70,19 @@ class Host:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Hosts in the order they were written; ``groups`` maps a group to its hosts' names, groups in groups resolved."""
+    """Hosts in the order they were written; ``groups`` maps a group to its hosts' names, groups in groups resolved.
+
+    ``kind`` says how the source was read, ``warnings`` what of it was not used; ``digest`` is that of the whole
+    inventory, also where a limit left some of it.
+    """
 
     name: str
     source: str
     hosts: tuple[Host, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: str = ""
+    warnings: tuple[str, ...] = ()
+    digest: str = ""
 
     def __iter__(self) -> Iterator[Host]:
         return iter(self.hosts)
