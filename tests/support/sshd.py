@@ -1,7 +1,7 @@
 """Real hosts for fleet tests: sshd processes on loopback ports, and network namespaces with an sshd each.
 
-Every "host" has a home of its own (``HOME`` in its sessions), a directory ``root`` for its toolkit (``FAKE_HOST_ROOT``), and
-a host key of its own in one known_hosts file. All keys are thrown away; every process is ended by its pid.
+Every "host" has a home of its own (``HOME`` in its sessions), a directory for its toolkit (``FAKE_HOST_ROOT``),
+and a host key of its own in one known_hosts file. All keys are thrown away; every process is ended by its pid.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def add_server(
 ) -> Server:
     """Start the sshd of one more host; :func:`wait_for` says when it answers.
 
-    ``prefix`` stands before sshd's command line (``ip netns exec ...``); ``environment`` is set in its sessions besides HOME
-    and FAKE_HOST_ROOT. ``host_key`` is a key to use instead of a new one.
+    ``prefix`` stands before sshd's command line (``ip netns exec ...``); ``environment`` is set in its sessions besides
+    HOME and FAKE_HOST_ROOT. ``host_key`` is a key to use instead of a new one.
     """
     directory = farm.directory / name
     own_home, root = home or directory / "home", directory / "root"
