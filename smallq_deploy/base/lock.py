@@ -14,7 +14,7 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,10 @@ def break_lock(directory: Path, host: str, *, dry_run: bool = False) -> dict[str
 
 
 @contextmanager
-def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0, across_hosts: bool = False) -> Iterator[None]:
-    """Hold ``directory/lock`` (flock); the record of the holder is ``directory/owner``.
+def exclusive_lock(
+    directory: Path, *, wait_seconds: float = 0.0, across_hosts: bool = False, about: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Hold ``directory/lock`` (flock); the record of the holder is ``directory/owner``, with what ``about`` adds.
 
     ``across_hosts``: on a shared file system the record of another host counts too. Raises ConflictError LOCK_BUSY,
     LOCK_OTHER_HOST when somebody else holds it longer than ``wait_seconds``; NO_FILE_LOCKS where flock is refused.
@@ -126,7 +128,7 @@ def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0, across_hosts: 
         raise access_error(error, f"open the lock {path}") from error
     try:
         deadline = time.monotonic() + wait_seconds
-        while (busy := _take(directory, fd, across_hosts)) is not None:
+        while (busy := _take(directory, fd, across_hosts, about or {})) is not None:
             if time.monotonic() >= deadline:
                 raise busy
             time.sleep(0.05)
@@ -139,7 +141,7 @@ def exclusive_lock(directory: Path, *, wait_seconds: float = 0.0, across_hosts: 
         os.close(fd)
 
 
-def _take(directory: Path, fd: int, across_hosts: bool) -> ConflictError | None:
+def _take(directory: Path, fd: int, across_hosts: bool, about: Mapping[str, Any]) -> ConflictError | None:
     """The lock and the record; or who has it."""
     owner = directory / "owner"
     try:
@@ -162,7 +164,7 @@ def _take(directory: Path, fd: int, across_hosts: bool) -> ConflictError | None:
         else:
             new = create_new(owner)
         with os.fdopen(new, "w") as stream:
-            stream.write(json.dumps({**owner_record(), "boot": boot_id()}) + "\n")
+            stream.write(json.dumps({**owner_record(), "boot": boot_id(), **about}) + "\n")
     except FileExistsError:  # another machine was quicker between the look and the open
         fcntl.flock(fd, fcntl.LOCK_UN)
         return _other_host(directory, held_elsewhere(directory) or {"host": UNKNOWN_HOST})
