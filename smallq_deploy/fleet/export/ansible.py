@@ -1,0 +1,95 @@
+"""Ansible: an inventory, a role of ansible.builtin modules only, and a playbook for each thing one does to a fleet."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from smallq_deploy.fleet.export.request import ExportRequest, check_request, followers, may_fail, wave_sizes
+from smallq_deploy.fleet.export.text import dump, for_ansible, static
+from smallq_deploy.fleet.hosts import Host
+
+_ROLE = "roles/smallq_deploy"
+_FILES = ("ansible.cfg", *(f"{_ROLE}/{part}/main.yml" for part in ("defaults", "meta", "tasks")))
+_FILES += (f"{_ROLE}/tasks/bundle.yml", f"{_ROLE}/tasks/run.yml")
+# action -> (in waves, what its play is called)
+_PLAYS = {
+    "install": (True, "Install the operator, prove it, keep it or put the old state back"),
+    "rollback": (False, "Make the generation live again that was live before"),
+    "smoke": (False, "Prove the installed operator"),
+    "verify": (False, "Compare every installed file with what was installed"),
+}
+NODES = "smallq_nodes"
+
+
+def export_ansible(request: ExportRequest) -> dict[str, str]:
+    """Relative file name -> text. Raises UsageError NO_HOSTS, BAD_VALUE."""
+    check_request(request)
+    files = {name: static(f"ansible/{name}") for name in _FILES}
+    files["inventory.yml"] = dump(_inventory(request))
+    for action, (waves, title) in _PLAYS.items():
+        files[f"{action}.yml"] = dump([_play(request, action, title, waves)])
+    return files
+
+
+def max_fail_percentage(request: ExportRequest) -> int:
+    """Ansible knows a share of a batch only; a number of hosts becomes the share it is of the largest batch, which is
+    stricter in the others."""
+    sizes = wave_sizes(request.waves, len(request.inventory))
+    if request.max_fail.strip().endswith("%"):
+        return may_fail(request.max_fail, 100)
+    return min(100, 100 * may_fail(request.max_fail, 0) // max(sizes))
+
+
+def _play(request: ExportRequest, action: str, title: str, waves: bool) -> dict[str, Any]:
+    return {
+        "name": title,
+        "hosts": NODES,
+        "order": "inventory",
+        "gather_facts": False,
+        "serial": wave_sizes(request.waves, len(request.inventory)) if waves else "100%",
+        "max_fail_percentage": max_fail_percentage(request) if waves else 100,
+        "vars": {"smallq_action": action},
+        "roles": ["smallq_deploy"],
+    }
+
+
+def _inventory(request: ExportRequest) -> dict[str, Any]:
+    verified = followers(request.inventory)
+    children: dict[str, Any] = {
+        NODES: {
+            "hosts": {host.name: _host(request, host, host.name in verified) for host in request.inventory},
+            "vars": {
+                "smallq_bundle": for_ansible(str(request.bundle)),
+                "smallq_bundle_sha256": request.bundle_sha256,
+                "smallq_bundle_name": request.node_name,
+                "smallq_timeout": int(request.timeout),
+            },
+        }
+    }
+    for group, names in request.inventory.groups.items():
+        if group not in ("all", "ungrouped", NODES):
+            children[group] = {"hosts": {name: {} for name in names}}
+    return {"all": {"children": children}}
+
+
+def _host(request: ExportRequest, host: Host, verified: bool) -> dict[str, Any]:
+    ssh = []
+    if host.jump:
+        ssh += ["-o", f"ProxyJump={host.jump}"]
+    if host.known_hosts:
+        ssh += ["-o", f'UserKnownHostsFile="{host.known_hosts}"']
+    values: dict[str, Any] = {
+        "ansible_host": host.address,
+        "ansible_port": host.port,
+        "ansible_user": host.user,
+        "ansible_ssh_private_key_file": host.key,
+        "ansible_ssh_common_args": shlex.join(ssh),
+        "ansible_python_interpreter": host.python,
+        "ansible_become": host.sudo,
+        "smallq_python": host.python,
+        "smallq_options": [for_ansible(word) for word in request.options(host)],
+        "smallq_timeout": int(host.timeout),
+        "smallq_verify_only": verified,
+    }
+    return {name: for_ansible(value) if isinstance(value, str) else value for name, value in values.items() if value}
