@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smallq_deploy.base.errors import ExitStatus
-from smallq_deploy.fleet.waves import HostState, Kind, RolloutState
+from smallq_deploy.fleet.waves import Ended, HostState, Kind, RolloutState
 
 # How a host stands in the end. Bad ones come first in reports.
 STATUSES: Mapping[str, str] = {
@@ -120,9 +120,12 @@ class Report:
         }
 
 
-def make_report(state: RolloutState, run: str, action: str, result: str, reason: str, seconds: float) -> Report:
-    """The report of ``state``."""
-    hosts = tuple(_result(host) for host in state.hosts.values())
+def make_report(
+    state: RolloutState, run: str, action: str, result: str, reason: str, seconds: float, *, drains: bool = False
+) -> Report:
+    """The report of ``state``; ``drains``: there are hooks that take hosts out of service."""
+    leaders = {name: leader for wave in state.waves for name, leader in wave.verify.items()}
+    hosts = tuple(_result(host, leaders.get(host.name, ""), drains) for host in state.hosts.values())
     by_wave: dict[int, Counter[str]] = {}
     for host in hosts:
         by_wave.setdefault(host.wave, Counter())[host.status] += 1
@@ -130,16 +133,20 @@ def make_report(state: RolloutState, run: str, action: str, result: str, reason:
     return Report(run, action, result, reason, hosts, waves, seconds)
 
 
-def _result(host: HostState) -> HostResult:
+def _result(host: HostState, leader: str, drains: bool) -> HostResult:
     status, ended = _status(host)
-    values: dict[str, Any] = {"wave": host.wave, "tries": host.tries, "drained": host.drained}
+    values: dict[str, Any] = {"wave": host.wave, "tries": host.tries, "drained": drains and host.held}
     if ended is not None:
         values |= {"code": ended.code, "message": ended.message, "hint": ended.hint}
         values |= {"seconds": ended.seconds, "data": ended.data}
+    if status == "not-run" and leader:
+        values["message"] = f"{leader}, which changes the opp that both use, has not been changed"
+    if status in GOOD and host.released is not None and not host.released.ok:
+        values |= {"code": host.released.code, "message": host.released.message, "hint": host.released.hint}
     return HostResult(host.name, status, **values)
 
 
-def _status(host: HostState) -> tuple[str, Any]:
+def _status(host: HostState) -> tuple[str, Ended | None]:
     """How the host stands, and the event that says so."""
     last, plan = host.last, host.plan
     if plan is not None and not plan.ok:

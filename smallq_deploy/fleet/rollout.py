@@ -3,67 +3,41 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
+from smallq_deploy.fleet.action import Action, Verdict
+from smallq_deploy.fleet.control import POLL, requested
 from smallq_deploy.fleet.hooks import Hooks
 from smallq_deploy.fleet.hosts import Host
 from smallq_deploy.fleet.ledger import Ledger
-from smallq_deploy.fleet.outcome import Report
-from smallq_deploy.fleet.transport import Outcome, Task, Transport
-from smallq_deploy.fleet.waves import Event, RolloutState
+from smallq_deploy.fleet.outcome import Report, make_report
+from smallq_deploy.fleet.transport import Transport
+from smallq_deploy.fleet.turns import Turns
+from smallq_deploy.fleet.waves import (
+    Asked,
+    Closed,
+    Event,
+    Finish,
+    Pause,
+    RolloutState,
+    Run,
+    Soak,
+    Soaked,
+    fold,
+    next_step,
+)
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What an outcome means. ``changed``: False where the host is as it was before, None where that is not known.
-
-    ``data`` is kept in the ledger and handed to ``undo``: small, and no secret.
-    """
-
-    ok: bool
-    changed: bool | None
-    code: str = ""
-    message: str = ""
-    hint: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Action(Protocol):
-    """A change of hosts, in single-host commands. Tasks are in the order of the hosts given, one a host."""
-
-    @property
-    def name(self) -> str:
-        """The word of the command: install, uninstall ..."""
-
-    def plan(self, hosts: Iterable[Host]) -> list[Task]:
-        """What the change would do; changes nothing. No tasks at all: every host can be changed."""
-
-    def tasks(self, hosts: Iterable[Host]) -> list[Task]:
-        """The change; doing it again where it is done changes nothing."""
-
-    def undo(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
-        """The way back, for hosts that changed; ``told``: the data of their verdicts, {} where it was lost."""
-
-    def confirm(self, hosts: Iterable[Host]) -> list[Task]:
-        """Is the change there? Changes nothing."""
-
-    def judge_plan(self, host: Host, outcome: Outcome) -> Verdict:
-        """Of :meth:`plan`. ``changed``: would it change anything? False leaves the host out of the waves."""
-
-    def judge(self, host: Host, outcome: Outcome) -> Verdict:
-        """Of :meth:`tasks` and :meth:`undo`."""
-
-    def judge_confirm(self, host: Host, outcome: Outcome) -> Verdict:
-        """Of :meth:`confirm`: ok where the change is there; else ``changed`` is False where it surely is not."""
+__all__ = ["Action", "Report", "Rollout", "Verdict"]
 
 
 class Rollout:
     """One run over ``hosts``; a ledger that has events already makes it go on where those end.
 
-    ``batch``: hosts that are drained and changed at once, 0 for a whole wave. ``watch`` sees every event after it was
-    written, and the state with it. ``stop``: nothing is begun any more, hosts that run go on to their end.
+    ``batch``: hosts that are changed at once, 0 for a whole wave (with hooks 16, for these are out of service
+    together). ``watch`` sees every event after it was written, and the state with it. ``stop``: nothing is begun any
+    more, hosts that run go on to their end.
     """
 
     def __init__(
@@ -78,9 +52,97 @@ class Rollout:
         watch: Callable[[Event, RolloutState], None] = lambda event, state: None,
         stop: threading.Event | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._action = action
+        self._ledger = ledger
+        self._hooks = hooks or Hooks()
+        self._watch = watch
+        self._stop = stop or threading.Event()
+        self._halt = threading.Event()
+        self.state = fold(ledger.header.policy, ledger.header.members, ledger.events)
+        self._turns = Turns(
+            hosts, action, transport, self._hooks, batch, self.state, self._emit, ledger.sync, self._halt
+        )
+        # Whoever resumes a run does not want the pause that its dead controller was in.
+        word = requested(ledger.path)
+        self._heard = word if word != "abort" else ""
 
     def run(self) -> Report:
         """Perform steps to the end, or until ``stop``. Raises what the ledger raises (a full disk), after the hosts
         that run have ended; a host's failure is in the report, never an exception."""
-        raise NotImplementedError
+        start = time.monotonic()
+        result, reason = "interrupted", "stopped here before its end"
+        with _Listener(self._listen):
+            if self.state.paused:
+                self._emit(Asked("resume"))
+            while True:
+                self._halt.clear()
+                self._hear()
+                step = next_step(self.state)
+                if isinstance(step, Finish):
+                    result, reason = step.result, step.reason
+                    break
+                if self._stop.is_set():
+                    break
+                self._perform(step)
+            if result != "interrupted" and self.state.closed is None:
+                self._emit(Closed(result, reason))
+            self._ledger.sync()
+        seconds = time.monotonic() - start
+        drains = bool(self._hooks.before or self._hooks.remote_before)
+        run = self._ledger.header.run
+        return make_report(self.state, run, self._action.name, result, reason, seconds, drains=drains)
+
+    def _perform(self, step: Run | Soak | Pause) -> None:
+        if isinstance(step, Run):
+            self._turns.perform(step)
+        elif isinstance(step, Soak):
+            until = time.monotonic() + step.seconds
+            while (left := until - time.monotonic()) > 0 and not self.state.halted:
+                if self._stop.wait(min(POLL, left)):
+                    return
+                self._hear()
+            if not self.state.halted:
+                self._emit(Soaked(step.wave))
+        else:
+            self._stop.wait(POLL)
+
+    def _emit(self, event: Event) -> None:
+        self._ledger.append(event)
+        self.state.apply(event)
+        self._watch(event, self.state)
+
+    def _hear(self) -> None:
+        """Take what others ask for, once each."""
+        word = requested(self._ledger.path)
+        if word and word != self._heard:
+            self._heard = word
+            if word != "resume" or self.state.paused:
+                self._emit(Asked(word))
+
+    def _listen(self) -> None:
+        """In a thread of its own, while hosts run: nothing further is begun when somebody wants us to hold."""
+        word = requested(self._ledger.path)
+        if self._stop.is_set() or (word in ("pause", "abort") and word != self._heard):
+            self._halt.set()
+
+
+class _Listener:
+    """Calls ``listen`` a few times a second as long as it is entered."""
+
+    def __init__(self, listen: Callable[[], None]) -> None:
+        self._listen = listen
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="listener", daemon=True)
+
+    def _work(self) -> None:
+        while not self._end.wait(POLL):
+            self._listen()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()

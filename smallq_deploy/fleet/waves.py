@@ -24,9 +24,11 @@ class Kind(str, enum.Enum):
     LOOK = "look"  # the same, where the rollout has stopped and begins nothing any more
     UNDO = "undo"
     LOOK_UNDO = "look-undo"  # is the change still there? asked where nothing is known of an undo
+    RELEASE = "release"  # the hooks after a change or an undo: back in service
 
 
-READ_ONLY = frozenset({Kind.PLAN, Kind.VERIFY, Kind.CONFIRM, Kind.LOOK, Kind.LOOK_UNDO})
+CHANGING = frozenset({Kind.CHANGE, Kind.UNDO})
+DRAIN_FAILED = "DRAIN_FAILED"
 _TRIES = 2  # of a change or an undo on one host
 
 
@@ -42,7 +44,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of a turn. ``changed``: None where it is not known. ``drained``: the host was left out of service.
+    """What came of a turn. ``changed``: None where it is not known. ``held``: the hooks before it ran, or may have.
 
     Of a plan ``changed`` says whether the change would change anything.
     """
@@ -57,7 +59,7 @@ class Ended:
     hint: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-    drained: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,10 @@ Step = Run | Soak | Pause | Finish
 
 @dataclass(slots=True)
 class HostState:
-    """What is known of one host. ``wave`` is 0 before the waves are cut; ``running`` a turn without an end."""
+    """What is known of one host. ``wave`` is 0 before the waves are cut; ``running`` a turn without an end.
+
+    ``held``: the hooks before its turn have run and those after have not; ``due``: these are to be run now.
+    """
 
     name: str
     shared: str = ""
@@ -165,7 +170,9 @@ class HostState:
     last: Ended | None = None  # of the change, or of what stood for it
     changed: bool | None = False
     undo: Ended | None = None
-    drained: bool = False
+    held: bool = False
+    due: bool = False
+    released: Ended | None = None
 
     @property
     def undone(self) -> bool:
@@ -225,8 +232,10 @@ class RolloutState:
             host.undo_tries += by
 
     def _ended(self, host: HostState, event: Ended) -> None:
+        if event.kind is Kind.RELEASE:
+            self._released(host, event)
+            return
         host.running = None
-        host.drained = event.drained or (host.drained and event.kind in READ_ONLY)
         if event.kind is Kind.PLAN:
             self._unplanned -= host.plan is None
             host.plan = event
@@ -239,6 +248,14 @@ class RolloutState:
             pass  # the change is not there, and does not come any more: as if its turn had never begun
         else:
             self._judge(host, event)
+        if event.held:
+            host.held, host.released = True, None
+            host.due = _settled(host, event)
+
+    def _released(self, host: HostState, event: Ended) -> None:
+        host.held, host.due, host.released = not event.ok, False, event
+        if not event.ok and host.last is not None and host.last.ok:
+            self._fail(host.wave)
 
     def _judge(self, host: HostState, event: Ended) -> None:
         host.last = event
@@ -250,9 +267,12 @@ class RolloutState:
             if event.kind is Kind.CONFIRM and not event.ok:
                 host.changed = False
         if not event.ok:
-            self.failed += 1
-            self.failed_in[host.wave] = self.failed_in.get(host.wave, 0) + 1
-            self._weigh(host.wave)
+            self._fail(host.wave)
+
+    def _fail(self, wave: int) -> None:
+        self.failed += 1
+        self.failed_in[wave] = self.failed_in.get(wave, 0) + 1
+        self._weigh(wave)
 
     @staticmethod
     def _looked_undo(host: HostState, event: Ended) -> None:
@@ -288,6 +308,13 @@ class RolloutState:
         self.over_wave = wave if self.over else 0
 
 
+def _settled(host: HostState, event: Ended) -> bool:
+    """Whether the host may go back in service: it is well, or nothing has been done to it."""
+    if event.kind is Kind.LOOK_UNDO:
+        return host.undone
+    return event.ok or event.code == DRAIN_FAILED or (event.kind is Kind.LOOK and event.changed is False)
+
+
 def _hosts(number: int) -> str:
     return f"{number} host" + ("" if number == 1 else "s")
 
@@ -304,6 +331,8 @@ def next_step(state: RolloutState) -> Step:
     """What is to be done now."""
     if state.closed is not None:
         return Finish(state.closed.result, state.closed.reason)
+    if due := _names(state, lambda host: host.due):
+        return Run(Kind.RELEASE, due)
     if state.halted:
         return _halted(state)
     unplanned = _names(state, lambda host: host.plan is None)
