@@ -44,6 +44,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "release": ("release", "release", "Releases of the operator: list, show, verify, fetch."),
     "cache": ("cache", "cache", "Look at the packages that `build` can reuse, or drop them."),
     "bundle": ("bundle", "bundle", "One file for machines without a network; Dockerfiles."),
+    "fleet": ("fleet", "fleet", "Many hosts: check, install in waves, roll back, report."),
     "env": ("env", "env", "Shell lines that set up a shell for the operator."),
     "sandbox": ("sandbox", "sandbox", "Make or remove a simulated CANN toolkit."),
     "demo": ("demo", "demo", "Watch all of it in a simulated toolkit; leaves nothing."),
