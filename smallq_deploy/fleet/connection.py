@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.remote import Ended, Feed, Trouble
+from smallq_deploy.fleet.remote import Ended, Feed, Trouble, jump_host
 from smallq_deploy.fleet.transport import State, Task
 
 CONNECT_SECONDS = 15
@@ -59,14 +59,12 @@ class Connections:
         with self._locks.setdefault(key, Semaphore()):
             client = self._jumps.get(key)
             if client is None or not client.get_transport().is_active():
-                user, _, place = host.jump.rpartition("@")
-                address, port = split_port(place)
-                jump = Host(host.jump, address, port, user or host.user, host.key, known_hosts=host.known_hosts)
+                jump = jump_host(host)
                 connection = Connection(self, jump)
                 try:
                     connection.open()
                 except Trouble as trouble:
-                    raise Trouble(trouble.state, f"jump host {address}: {trouble}") from None
+                    raise Trouble(trouble.state, f"jump host {jump.target}: {trouble}") from None
                 client = self._jumps[key] = connection.client
         assert isinstance(client, SSHClient)
         return client.gateway("127.0.0.1", 0, host.target, host.port or 22, timeout=CONNECT_SECONDS)
@@ -142,7 +140,7 @@ class Connection:
                 channel.close()
         except (SSHException, OSError, EOFError) as error:
             if not begun:
-                raise Trouble(State.LOST, f"the connection ended before the command began: {error}") from None
+                raise Trouble(State.UNREACHABLE, f"the connection ended before the command began: {error}") from None
             return Ended(None)
         return Ended(status if status >= 0 else None, stdout, stderr)
 
@@ -186,17 +184,6 @@ class FakeConnection:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def split_port(place: str) -> tuple[str, int]:
-    """``host``, ``host:port``, ``[v6]:port`` -> address and port (0: not said)."""
-    if place.startswith("["):
-        address, _, port = place[1:].partition("]")
-        return address, int(port.lstrip(":") or 0)
-    address, colon, port = place.rpartition(":")
-    if colon and ":" not in address and port.isdigit():
-        return address, int(port)
-    return place, 0
 
 
 def _chunks(feed: Feed) -> Iterator[bytes]:

@@ -17,6 +17,16 @@ from smallq_deploy.fleet.transport import Outcome, State, Task
 
 LOCAL = "local:"
 KEEP_OUTPUT = 32 * 1024 * 1024  # bytes of a command's output; what is more is dropped, and the answer unreadable
+
+
+class OutOfTime(Exception):
+    """A child did not end in time and was killed; ``stderr`` is what it had said."""
+
+    def __init__(self, stderr: str) -> None:
+        super().__init__("out of time")
+        self.stderr = stderr
+
+
 # Output goes to a file: proc.run is for people's lines, an answer is bytes.
 _TO_FILE = 'exec "$@" >"$0"'
 
@@ -54,7 +64,7 @@ def run_threads(
 
 
 def run_child(argv: Sequence[str], feed: Feed, seconds: float, env: Mapping[str, str] | None = None) -> Ended:
-    """Run ``argv`` with ``feed`` as its input; raises TimeoutError after ``seconds``.
+    """Run ``argv`` with ``feed`` as its input; raises OutOfTime after ``seconds``.
 
     Its output is exact but for bytes that are no UTF-8; at most KEEP_OUTPUT bytes of it are kept.
     """
@@ -71,7 +81,7 @@ def run_child(argv: Sequence[str], feed: Feed, seconds: float, env: Mapping[str,
         finally:
             os.close(stdin)
         if done.timed_out:
-            raise TimeoutError
+            raise OutOfTime(done.stderr)
         stdout = b""
         if target.exists():
             with open(target, "rb") as stream:
@@ -106,7 +116,7 @@ class LocalTransport:
         def execute(command: str, feed: Feed) -> Ended:
             try:
                 return run_child(["/bin/sh", "-c", command], feed, end - time.monotonic(), env)
-            except TimeoutError:
+            except OutOfTime:
                 raise course.out_of_time(task.timeout) from None
 
         return perform(task, execute, course)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smallq_deploy.fleet.hosts import Host
 from smallq_deploy.fleet.node import PLACE
 from smallq_deploy.fleet.transport import Outcome, State, Task, Upload
 
@@ -138,6 +139,24 @@ def skipped(task: Task) -> Outcome:
 def timed(outcome: Outcome, start: float) -> Outcome:
     """``outcome`` with the seconds since ``start`` (monotonic)."""
     return replace(outcome, seconds=round(time.monotonic() - start, 3))
+
+
+def jump_host(host: Host) -> Host:
+    """How ``host.jump`` (``[user@]host[:port]``) is reached: as the host itself, unless it says otherwise."""
+    user, _, place = host.jump.rpartition("@")
+    address, port = _split_port(place)
+    return Host(host.jump, address, port, user or host.user, host.key, known_hosts=host.known_hosts)
+
+
+def _split_port(place: str) -> tuple[str, int]:
+    """``host``, ``host:port``, ``[v6]:port`` -> address and port (0: not said)."""
+    if place.startswith("["):
+        address, _, port = place[1:].partition("]")
+        return address, int(port.lstrip(":") or 0)
+    address, colon, port = place.rpartition(":")
+    if colon and ":" not in address and port.isdigit():
+        return address, int(port)
+    return place, 0
 
 
 def script_for(task: Task, seconds: float) -> str:
