@@ -89,6 +89,8 @@ class AnsibleDraft:
                 self.reader.add(line, "", why)
                 return
             self.draft.add_host(name, line)
+            if self.draft.hopeless:
+                return
             self.groups[group].hosts[name] = None
             self._vars.setdefault(name, {}).update(added)
 

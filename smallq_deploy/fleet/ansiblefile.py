@@ -27,6 +27,8 @@ def read_ini(reader: Reader, name: str, text: str) -> Inventory:
         row = raw.strip()
         if not row or row[0] in "#;":
             continue
+        if draft.draft.hopeless:
+            break
         if row[0] == "[" and (match := _SECTION.fullmatch(row)):
             section, kind = match[1], match[2] or "hosts"
             _check_group(reader, section, line)
@@ -64,7 +66,8 @@ def _check_group(reader: Reader, name: str, line: int) -> None:
 def _host_line(draft: AnsibleDraft, group: str, row: str, line: int) -> None:
     """``npu[01:20] ansible_user=x``; what is wrong is not repeated, it may be a secret."""
     try:
-        words = shlex.split(row, comments=True)
+        # shlex takes a tenth of a millisecond for a line; most have nothing for it.
+        words = shlex.split(row, comments=True) if any(sign in row for sign in "'\"\\#") else row.split()
     except ValueError:
         draft.reader.add(line, "", "has an open quote")
         return
@@ -94,28 +97,45 @@ def _value(reader: Reader, key: str, text: str, line: int) -> Value:
 
 
 def read_yaml(reader: Reader, name: str, raw: bytes) -> Inventory:
-    """``reader`` is lenient. Raises PackageError BAD_INVENTORY."""
+    """Also what ``--list`` of programs and of ansible-inventory prints. ``reader`` is lenient.
+
+    Raises PackageError BAD_INVENTORY.
+    """
     draft = AnsibleDraft(reader, name, "ansible-yaml")
+    root: dict[str, Value] = reader.parse(raw).as_type(dict) or {}
+    meta = _members(root["_meta"]) if "_meta" in root else {}
     # Groups in groups, without recursion; the reader has bounded how deep they are.
-    todo = list((reader.parse(raw).as_type(dict) or {}).items())
+    todo = [(group, value) for group, value in root.items() if group != "_meta"]
     for group, value in todo:
         _check_group(reader, group, value.key_line)
         known = draft.group(group, value.key_line)
-        if value.raw is None:
-            continue
-        parts: dict[str, Value] = value.as_type(dict) or {}
+        parts = {"hosts": value} if isinstance(value.raw, list) else _members(value)
         for key, part in parts.items():
             if key not in _KINDS:
                 draft.warn(f"{group:.80}: {key:.80} is not used; a group has hosts, children and vars")
                 continue
-            inside: dict[str, Value] = {} if part.raw is None else part.as_type(dict) or {}
+            inside = _members(part)
             if key == "vars":
                 known.vars.update(inside)
             elif key == "children":
                 known.children.update(dict.fromkeys(inside))
-                todo += inside.items()
+                todo += inside.items() if isinstance(part.raw, dict) else ()
             else:
                 for word, said in inside.items():
-                    variables = {} if said.raw is None else said.as_type(dict) or {}
-                    draft.add(word, group, variables, said.key_line)
+                    draft.add(word, group, _members(said), said.key_line)
+                    if draft.draft.hopeless:
+                        break
+    for host, said in _members(meta["hostvars"]).items() if "hostvars" in meta else ():
+        if host in draft.draft.hosts:
+            draft.add(host, _ALL, _members(said), said.key_line)
     return draft.inventory()
+
+
+def _members(value: Value) -> dict[str, Value]:
+    """A mapping's; those of a list of names have no value. Nothing at all is empty."""
+    if value.raw is None:
+        return {}
+    if not isinstance(value.raw, list):
+        return value.as_type(dict) or {}
+    names = [(item, item.as_type(str)) for item in value.raw]
+    return {name: Value(item.reader, None, item.line, item.where, item.line) for item, name in names if name}

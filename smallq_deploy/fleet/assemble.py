@@ -14,6 +14,7 @@ from smallq_deploy.package.yamlfile import Reader, Value
 
 MAX_GROUPS = 2_000
 MAX_MEMBERSHIPS = 1_000_000
+_HOPELESS = 200  # problems
 Settings = dict[str, Value]
 # How a host is reached may change without it being another fleet.
 _NOT_IN_DIGEST = ("key", "known_hosts", "jump", "timeout", "groups")
@@ -29,6 +30,11 @@ class Draft:
     hosts: dict[str, int] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so much is wrong that reading on would only take time."""
+        return len(self.hosts) > MAX_HOSTS or len(self.reader.problems) >= _HOPELESS
 
     def add_host(self, name: str, line: int) -> bool:
         """Whether it is a new one; more than MAX_HOSTS are a problem, once."""
@@ -82,11 +88,12 @@ def members(
     count = 0
     for group, names in own.items():
         groups = dict.fromkeys((group, *sorted(above[group])))
-        for name in names:
-            found[name].update(groups)
-            count += len(groups)
+        hosts_here = list(names)
+        count += len(groups) * len(hosts_here)
         if count > MAX_MEMBERSHIPS:
             raise ValueError(f"the hosts stand in groups more than {MAX_MEMBERSHIPS} times")
+        for name in hosts_here:
+            found[name].update(groups)
     return {name: list(groups) for name, groups in found.items()}
 
 

@@ -20,7 +20,7 @@ from smallq_deploy.fleet.settings import host_name_problem
 __all__ = ["inventory_digest", "load_inventory"]
 
 STDIN = "-"
-_OURS = re.compile(r"^\{?\s*[\"']?(schema|hosts|defaults)[\"']?\s*:", re.MULTILINE)
+_OURS = re.compile(r"^(?:\{\s*)?[\"']?(schema|hosts|defaults)[\"']?\s*:", re.MULTILINE)
 _YAML = re.compile(r"---|\{|- |[\"']?[^\s\"'=#;]+[\"']?\s*:(\s|$)")
 _SECTION = re.compile(r"^\s*\[[^\[\]\s-][^\[\]\s]*\]\s*([#;].*)?$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^\s*[^\s#;=]+\s+[A-Za-z_]\w*\s*=", re.MULTILINE)
@@ -128,6 +128,8 @@ def _list(path: Path, text: str) -> Inventory:
     reader = reader_for(path)
     draft = Draft(reader, path.stem, "list")
     for line, row in enumerate(text.splitlines(), start=1):
+        if draft.hopeless:
+            break
         for word in split_list(row.partition("#")[0]):
             try:
                 names = expand(word)
@@ -140,6 +142,8 @@ def _list(path: Path, text: str) -> Inventory:
                     break
                 if not draft.add_host(name, line):
                     reader.add(line, "", f"{name} is there already (line {draft.hosts[name]})")
+                    if draft.hopeless:
+                        break
     return assemble(draft, {name: {} for name in draft.hosts}, {})
 
 
@@ -157,11 +161,11 @@ def _named(text: str, kind: str) -> Inventory:
         draft.reader.finish()
         if not draft.hosts:
             raise ValueError("no host is named")
+        return assemble(draft, {name: {} for name in draft.hosts}, {})
     except ValueError as error:
         raise UsageError("BAD_HOSTS", f"the list of hosts is wrong: {error}", hint=hint) from error
     except PackageError as error:
         raise UsageError("BAD_HOSTS", f"the list of hosts is wrong: {error.message}", hint=hint) from error
-    return assemble(draft, {name: {} for name in draft.hosts}, {})
 
 
 def _with_beside(inventory: Inventory, path: Path) -> Inventory:

@@ -132,7 +132,7 @@ def _hosts(draft: Draft, value: Value) -> dict[str, Settings]:
             at = Value(item.reader, word, item.key_line, item.where)
             written.append((word, at, _mapping(item) if item.raw is not None else {}))
     else:
-        for item in value.items(at_most=MAX_HOSTS):
+        for item in value.items(at_most=MAX_HOSTS)[:MAX_HOSTS]:
             if isinstance(item.raw, str):
                 written.append((item.raw, item, {}))
                 continue
@@ -142,6 +142,8 @@ def _hosts(draft: Draft, value: Value) -> dict[str, Settings]:
                 written.append((word, item, parts))
     found: dict[str, Settings] = {}
     for word, at, parts in written:
+        if draft.hopeless:
+            break
         names = _expanded(at, word)
         said = labelled(read_settings(parts), "")
         addresses = _expanded(said["address"], said["address"].raw) if "address" in said else []
@@ -154,6 +156,8 @@ def _hosts(draft: Draft, value: Value) -> dict[str, Settings]:
                 break
             if not draft.add_host(name, at.line):
                 at.problem(f"{name} is there already (line {draft.hosts[name]})")
+                if draft.hopeless:
+                    break
                 continue
             found[name] = dict(said)
             if addresses:
@@ -174,9 +178,9 @@ def _members(draft: Draft, value: Value, groups: Mapping[str, Value]) -> tuple[l
     """(hosts, groups) that a group names; one that is neither is a problem."""
     hosts: list[str] = []
     inner: list[str] = []
-    for item in value.items(at_most=MAX_HOSTS):
+    for item in value.items(at_most=MAX_HOSTS)[:MAX_HOSTS]:
         word = item.as_type(str)
-        if word is None:
+        if word is None or draft.hopeless:
             continue
         if word in groups:
             inner.append(word)

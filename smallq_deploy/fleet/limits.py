@@ -32,7 +32,10 @@ def limited(inventory: Inventory, limit: Sequence[str]) -> Inventory:
     problems: list[SmallqError] = []
     positive = False
     for text in limit:
-        for term in _terms(text, inventory, names):
+        terms = _terms(text, inventory, names)
+        if not terms:  # an empty shell variable must not mean every host
+            problems.append(UsageError("BAD_LIMIT", "--limit is empty", hint="write `all` for every host"))
+        for term in terms:
             sign = term[0] if term[0] in "!&" else ""
             positive = positive or not sign
             try:
