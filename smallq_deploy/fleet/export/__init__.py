@@ -1,5 +1,28 @@
 """For those who use an engine of their own: files for Ansible, Kubernetes, Slurm, ClusterShell and plain ssh.
 
-Each exporter is a pure function of an :class:`~smallq_deploy.fleet.export.request.ExportRequest` that returns relative
-file names with their text; :func:`~smallq_deploy.fleet.export.write.write_export` puts them into a directory.
+Each exporter is a pure function of an ``ExportRequest`` (request.py) that returns relative file names with their text;
+``write_export`` (write.py) puts them into a directory.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smallq_deploy.fleet.export.request import ExportRequest
+
+KINDS = ("ansible", "kubernetes", "slurm", "clustershell", "ssh")
+
+
+def exporter(kind: str) -> Callable[[ExportRequest], dict[str, str]]:
+    """The function of one of KINDS."""
+    from smallq_deploy.fleet.export import ansible, clustershell, kubernetes, slurm
+
+    return {
+        "ansible": ansible.export_ansible,
+        "kubernetes": kubernetes.export_kubernetes,
+        "slurm": slurm.export_slurm,
+        "clustershell": clustershell.export_clustershell,
+        "ssh": clustershell.export_ssh,
+    }[kind]

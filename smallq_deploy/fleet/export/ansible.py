@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
-from smallq_deploy.fleet.export.request import ExportRequest, check_request, followers, may_fail, wave_sizes
+from smallq_deploy.fleet.export.request import ExportRequest, HostWave, cut
 from smallq_deploy.fleet.export.text import dump, for_ansible, static
 from smallq_deploy.fleet.hosts import Host
 
@@ -24,41 +25,32 @@ NODES = "smallq_nodes"
 
 def export_ansible(request: ExportRequest) -> dict[str, str]:
     """Relative file name -> text. Raises UsageError NO_HOSTS, BAD_VALUE."""
-    check_request(request)
+    waves = cut(request)
     files = {name: static(f"ansible/{name}") for name in _FILES}
-    files["inventory.yml"] = dump(_inventory(request))
-    for action, (waves, title) in _PLAYS.items():
-        files[f"{action}.yml"] = dump([_play(request, action, title, waves)])
+    files["inventory.yml"] = dump(_inventory(request, waves))
+    for action, (in_waves, title) in _PLAYS.items():
+        play = {"name": title, "hosts": NODES, "order": "inventory", "gather_facts": False}
+        play |= {"serial": [len(wave.hosts) for wave in waves] if in_waves else "100%"}
+        play |= {"max_fail_percentage": max_fail_percentage(request, waves) if in_waves else 100}
+        files[f"{action}.yml"] = dump([{**play, "vars": {"smallq_action": action}, "roles": ["smallq_deploy"]}])
     return files
 
 
-def max_fail_percentage(request: ExportRequest) -> int:
+def max_fail_percentage(request: ExportRequest, waves: Sequence[HostWave]) -> int:
     """Ansible knows a share of a batch only; a number of hosts becomes the share it is of the largest batch, which is
     stricter in the others."""
-    sizes = wave_sizes(request.waves, len(request.inventory))
-    if request.max_fail.strip().endswith("%"):
-        return may_fail(request.max_fail, 100)
-    return min(100, 100 * may_fail(request.max_fail, 0) // max(sizes))
+    limit = request.policy.max_fail_wave or request.policy.max_fail
+    if limit.percent:
+        return limit.of(100)
+    return min(100, 100 * limit.of(0) // max(len(wave.hosts) for wave in waves))
 
 
-def _play(request: ExportRequest, action: str, title: str, waves: bool) -> dict[str, Any]:
-    return {
-        "name": title,
-        "hosts": NODES,
-        "order": "inventory",
-        "gather_facts": False,
-        "serial": wave_sizes(request.waves, len(request.inventory)) if waves else "100%",
-        "max_fail_percentage": max_fail_percentage(request) if waves else 100,
-        "vars": {"smallq_action": action},
-        "roles": ["smallq_deploy"],
-    }
-
-
-def _inventory(request: ExportRequest) -> dict[str, Any]:
-    verified = followers(request.inventory)
+def _inventory(request: ExportRequest, waves: Sequence[HostWave]) -> dict[str, Any]:
+    # In the order of the waves, which is what `serial` counts.
+    hosts = {host.name: _host(request, host, host in wave.verify) for wave in waves for host in wave.hosts}
     children: dict[str, Any] = {
         NODES: {
-            "hosts": {host.name: _host(request, host, host.name in verified) for host in request.inventory},
+            "hosts": hosts,
             "vars": {
                 "smallq_bundle": for_ansible(str(request.bundle)),
                 "smallq_bundle_sha256": request.bundle_sha256,
@@ -69,7 +61,7 @@ def _inventory(request: ExportRequest) -> dict[str, Any]:
     }
     for group, names in request.inventory.groups.items():
         if group not in ("all", "ungrouped", NODES):
-            children[group] = {"hosts": {name: {} for name in names}}
+            children[group] = {"hosts": {name: {} for name in names if name in hosts}}
     return {"all": {"children": children}}
 
 

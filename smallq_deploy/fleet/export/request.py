@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from smallq_deploy.base.errors import UsageError
 from smallq_deploy.fleet.hosts import Host, Inventory
-
-_PART = re.compile(r"(\d{1,6})(%?)")
+from smallq_deploy.fleet.policy import Member, Policy, cut_waves
 
 
 @dataclass(frozen=True)
 class ExportRequest:
     """``bundle`` is the file here, ``bundle_sha256`` its digest in hex. ``units`` and ``arches`` are those of its
-    packages; ``cann``, ``opp`` and ``vendor`` count for hosts that name none of their own. ``waves`` are cumulative
-    (``1``, ``5%``, ``100%``); ``max_fail`` is ``N`` or ``P%`` of a wave. ``timeout``: seconds for one host.
+    packages; ``cann``, ``opp`` and ``vendor`` count for hosts that name none of their own. Of ``policy`` the waves and
+    the budget of a wave are exported (``max_fail`` where it has none). ``timeout``: seconds for one host.
 
     ``namespace``, ``image``, ``base_image``, ``bundle_dir`` (where the bundle lies on every node) and ``selector``
     (``label=value``) are for Kubernetes; ``gres`` and ``partition`` for Slurm, which goes without where they are ''.
@@ -32,8 +29,7 @@ class ExportRequest:
     cann: str = ""
     opp: str = ""
     vendor: str = ""
-    waves: tuple[str, ...] = ("1", "5%", "25%", "100%")
-    max_fail: str = "0"
+    policy: Policy = field(default_factory=Policy)
     timeout: float = 900.0
     namespace: str = "smallq-deploy"
     image: str = ""
@@ -58,58 +54,37 @@ class ExportRequest:
         ]
 
 
-def check_request(request: ExportRequest) -> None:
-    """Raises UsageError NO_HOSTS, BAD_VALUE."""
-    if not request.inventory.hosts:
+@dataclass(frozen=True)
+class HostWave:
+    """``change``: hosts to be changed; ``verify``: hosts that see in their opp what another one changed. More than
+    ``may_fail`` failed ones stop the waves behind it."""
+
+    number: int
+    change: tuple[Host, ...]
+    verify: tuple[Host, ...]
+    may_fail: int
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        return (*self.change, *self.verify)
+
+
+def cut(request: ExportRequest) -> list[HostWave]:
+    """The hosts of the request in waves. Raises UsageError NO_HOSTS."""
+    hosts = {host.name: host for host in request.inventory}
+    if not hosts:
         raise UsageError("NO_HOSTS", "there is no host to export for", hint="does --limit leave any?")
-    wave_sizes(request.waves, len(request.inventory))
-    may_fail(request.max_fail, 1)
+    limit = request.policy.max_fail_wave or request.policy.max_fail
+    return [
+        HostWave(
+            wave.number,
+            tuple(hosts[name] for name in wave.change),
+            tuple(hosts[name] for name in wave.verify),
+            limit.of(len(wave)),
+        )
+        for wave in cut_waves([Member(host.name, host.shared_opp) for host in hosts.values()], request.policy)
+    ]
 
 
-def _part(text: str, what: str) -> tuple[int, bool]:
-    """(number, is it a percentage)."""
-    match = _PART.fullmatch(text.strip())
-    if match is None or (match[2] and int(match[1]) > 100):
-        raise UsageError("BAD_VALUE", f"{text!r} is no {what}", hint="a number of hosts such as 5, or a share: 5%")
-    return int(match[1]), bool(match[2])
-
-
-def wave_sizes(waves: Sequence[str], count: int) -> list[int]:
-    """How many of ``count`` hosts come in each wave: shares round up, a wave has at least one host, the last has the
-    rest. Raises UsageError BAD_VALUE."""
-    sizes: list[int] = []
-    done = 0
-    for text in (*waves, "100%"):
-        number, share = _part(text, "wave")
-        until = min(count, math.ceil(number * count / 100) if share else number)
-        until = max(until, done + 1)
-        if until <= count:
-            sizes.append(until - done)
-            done = until
-    return sizes
-
-
-def may_fail(text: str, size: int) -> int:
-    """How many of a wave of ``size`` hosts may fail before the next one must not begin. Raises UsageError BAD_VALUE."""
-    number, share = _part(text, "failure budget")
-    return number * size // 100 if share else number
-
-
-def cut(hosts: Sequence[Host], waves: Sequence[str]) -> list[list[Host]]:
-    """The hosts of each wave, in their order."""
-    found, rest = [], list(hosts)
-    for size in wave_sizes(waves, len(rest)) if rest else ():
-        found.append(rest[:size])
-        rest = rest[size:]
-    return found
-
-
-def followers(inventory: Inventory) -> set[str]:
-    """Hosts on whose opp an earlier host of the inventory works already: nothing is changed there, only verified."""
-    seen: set[str] = set()
-    found = set()
-    for host in inventory:
-        if host.shared_opp in seen and host.shared_opp:
-            found.add(host.name)
-        seen.add(host.shared_opp)
-    return found
+def names(hosts: Sequence[Host]) -> list[str]:
+    return [host.name for host in hosts]
