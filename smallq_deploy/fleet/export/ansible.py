@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from smallq_deploy.fleet.export.request import ExportRequest, HostWave, cut
@@ -60,9 +61,15 @@ def _inventory(request: ExportRequest, waves: Sequence[HostWave]) -> dict[str, A
         }
     }
     for group, names in request.inventory.groups.items():
-        if group not in ("all", "ungrouped", NODES):
-            children[group] = {"hosts": {name: {} for name in names if name in hosts}}
+        own = children.setdefault(_group(group, hosts), {"hosts": {}})
+        own["hosts"].update({name: {} for name in names if name in hosts})
     return {"all": {"children": children}}
+
+
+def _group(name: str, hosts: Collection[str]) -> str:
+    """The name of a group as Ansible allows one, and which nothing else has: `rack-1` is `rack_1`."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return f"group_{plain}" if plain[:1].isdigit() or plain in ("all", "ungrouped", NODES) or name in hosts else plain
 
 
 def _host(request: ExportRequest, host: Host, verified: bool) -> dict[str, Any]:
