@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smallq_deploy.cli import fleet_ask, fleet_change, fleet_runs
+from smallq_deploy.cli import fleet_ask, fleet_change, fleet_check, fleet_runs
 from smallq_deploy.cli.options import group
 
 
@@ -19,11 +19,13 @@ def fleet() -> None:
 
 
 for _command in (
+    fleet_check.check,
     fleet_change.install,
     fleet_ask.smoke,
     fleet_change.rollback,
     fleet_change.uninstall,
     fleet_ask.run_sweep,
+    fleet_check.report,
     fleet_runs.runs,
     fleet_runs.pause,
     fleet_runs.resume,

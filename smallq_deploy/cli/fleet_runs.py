@@ -38,9 +38,7 @@ def runs(call: Call) -> Answer:
 
 @command("fleet resume", toolkit=False, example="smallq-deploy fleet resume 20261201T031500Z-4f1c2a")
 @click.argument("run", required=False, default="")
-@option(
-    "--transport", type=click.Choice(["auto", "pyinfra", "ssh", "local"]), help="Not the engine it began with."
-)
+@option("--transport", type=click.Choice(["auto", "pyinfra", "ssh", "local"]), help="Not the engine it began with.")
 @option("--parallel", type=click.IntRange(1, 300), metavar="N", help="Another number of hosts at once.")
 def resume(call: Call, run: str, transport: str | None, parallel: int | None) -> Answer:
     """Go on with RUN (default: the latest): one that was paused, interrupted, or whose controller died.
