@@ -62,7 +62,7 @@ class AnsibleDraft:
     def __init__(self, reader: Reader, name: str, kind: str) -> None:
         self.draft = Draft(reader, name, kind)
         self.reader = reader
-        self.groups: dict[str, Group] = {_ALL: Group(0)}
+        self.groups: dict[str, Group] = {_ALL: Group(0), _UNGROUPED: Group(0)}
         self._vars: dict[str, dict[str, Value]] = {}
         self._others: dict[str, None] = {}
 

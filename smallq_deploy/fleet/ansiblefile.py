@@ -22,7 +22,6 @@ def read_ini(reader: Reader, name: str, text: str) -> Inventory:
     section, kind = _UNGROUPED, "hosts"
     wanted: dict[str, int] = {}  # groups that must stand somewhere, and the line that says so
     variables: dict[str, dict[str, Value]] = {}
-    draft.group(_UNGROUPED, 0)
     for line, raw in enumerate(text.splitlines(), start=1):
         row = raw.strip()
         if not row or row[0] in "#;":
