@@ -102,7 +102,8 @@ class World:
             return Outcome(name, State.DONE, 97, "@@smallq python 3.8.10\n")
         if word in ("install", "rollback"):
             fails = script in FAILURES or script == "hang"
-            after = NEW if word == "install" else OLD
+            # As there: a rollback goes to what was live before, so two of them return.
+            after = NEW if word == "install" or before == OLD else OLD
             if script == "undo-fails" and word == "rollback":
                 fails = True
             self._set(name, word, before if fails else after)
