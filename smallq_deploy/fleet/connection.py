@@ -217,7 +217,7 @@ def _trouble(host: Host, error: BaseException) -> Trouble:
     text = str(cause)
     if _named(cause, "BadHostKeyException"):
         return Trouble(State.REFUSED, f"the host key of {where} is not the one in {known}: changed, or another host")
-    if "not found in known_hosts" in text:
+    if "No host key for" in text:
         return Trouble(State.REFUSED, f"the host key of {where} is not in {known}")
     if _named(cause, "AuthenticationException") or "No authentication methods" in text:
         who = host.user or "this user"

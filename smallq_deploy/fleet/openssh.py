@@ -93,7 +93,8 @@ def _one(task: Task) -> Outcome:
         if course.phase == "upload":
             return Ended(None, stderr=last)
         state = State.REFUSED if _REFUSED.search(stderr) else State.UNREACHABLE
-        raise Trouble(state, _in_short(stderr) or "ssh ended without a word")
+        through = f"through {task.host.jump}: " if task.host.jump else ""
+        raise Trouble(state, through + (_in_short(stderr) or "ssh ended without a word"))
 
     return perform(task, execute, course)
 
@@ -103,7 +104,5 @@ def _in_short(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if any("HOST IDENTIFICATION HAS CHANGED" in line for line in lines):
         return "the host key is not the one in the known hosts: changed, or another host"
-    for line in lines:
-        if line.startswith("No ") and "host key" in line:
-            return line
-    return lines[-1][:300] if lines else ""
+    telling = [line for line in lines if line.startswith(("ssh: ", "No ")) or "Permission denied" in line]
+    return (telling or lines[-1:] or [""])[0][:300]

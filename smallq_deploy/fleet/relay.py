@@ -1,6 +1,6 @@
 """Relays: a host that repeats uploads and commands for the hosts behind it, so that a file is sent once a rack.
 
-The relay runs the bundle it was sent, with the hidden command ``fleet relay`` and a file of tasks, and reaches its hosts
+The relay runs the bundle it was sent, with the hidden command ``fleet relay`` and a file of tasks, and reaches hosts
 with its own `ssh`, keys and known hosts.
 """
 
