@@ -13,8 +13,6 @@ from smallq_deploy.fleet.rows import Row
 
 ANSWER = "answer"  # the column that says whether a host could be asked
 _OK = "ok"
-# A new generation is news where nothing else of it is: numbers differ from host to host, what is installed does not.
-_TOLD_BY = ("state", "release", "package", "digest")
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,8 @@ def _changes(old: Row, new: Row) -> list[Change]:
         for column in COLUMNS
         if column.compared and column.text(old) != column.text(new)
     ]
-    if any(change.column in _TOLD_BY for change in found):
-        found = [change for change in found if change.column != "generation"]
-    return found
+    # A new generation is news where nothing else is: numbers differ from host to host, what is installed does not.
+    return [change for change in found if change.column != "generation"] or found
 
 
 def _only(these: Matrix, those: Matrix, hosts: set[str]) -> tuple[Fault, ...]:

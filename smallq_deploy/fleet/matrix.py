@@ -301,7 +301,7 @@ def _faults(row: Row) -> Iterator[tuple[str, str]]:
     if row.state == "removed":
         yield "REMOVED", f"generation {row.generation} should be live and is gone"
     elif row.drift:
-        yield "DRIFT", f"{row.drift} installed files differ" + (f": {row.drift_kinds}" if row.drift_kinds else "")
+        yield "DRIFT", f"{row.drift} installed files differ" + (f" ({row.drift_kinds})" if row.drift_kinds else "")
     if row.state == "unknown":
         yield "UNKNOWN_TREE", "a vendor directory that was not installed by smallq-deploy"
     if row.state in ("current", "changed"):

@@ -15,6 +15,7 @@ from smallq_deploy.fleet.node import Answer
 
 LONGEST = 300  # characters of a text
 _MOST = 20  # entries of a list
+_WORDS = {"S": "size", "M": "mode", "5": "content", "L": "link"}  # letters of `verify`
 T = TypeVar("T")
 
 
@@ -22,9 +23,10 @@ T = TypeVar("T")
 class Row:
     """One host. With ``ok`` False only ``host``, ``groups``, ``code``, ``message``, ``hint`` and ``seconds`` count.
 
-    '' and None mean unknown or not there. ``healthy`` NPUs said OK, ``unhealthy`` are as ``3: Warning``; ``generation`` is the number live
-    there; ``package`` a sha256; ``smoke_age`` and ``skew`` are seconds, the skew of the host's clock against this one
-    (0 where the times agree as far as can be told); ``free`` bytes. ``problem`` is an error code of the host's own.
+    '' and None mean unknown or not there. ``healthy`` NPUs said OK, ``unhealthy`` ones are told as ``3: Warning``;
+    ``generation`` is the number live there; ``package`` a sha256; ``smoke_age`` and ``skew`` are seconds, the skew of
+    the host's clock against this one (0 where the times agree as far as can be told); ``free`` bytes. ``problem`` is
+    an error code of the host's own.
     """
 
     host: str
@@ -186,7 +188,9 @@ def _read(start: Row, answer: Answer, earliest: float, latest: float) -> Row:
         smoke_time=_get(smoke, "time", str, ""),
         smoke_age=_get(smoke, "age", int, None),
         drift=_get(drift, "count", int, 0),
-        drift_kinds=_cut(", ".join(f"{name} {count}" for name, count in sorted(_part(drift, "kinds").items()))),
+        drift_kinds=_cut(
+            ", ".join(f"{count} {_WORDS.get(name, name)}" for name, count in sorted(_part(drift, "kinds").items()))
+        ),
         foreign=tuple(sorted(operators)),
         clashes=tuple(sorted(name for name, names in operators.items() if names)),
         shadowed=tuple(sorted(name for name, names in operators.items() if names and name in first)),

@@ -36,7 +36,7 @@ def save(matrix: Matrix, path: Path) -> None:
 def write_report(path: Path, text: str) -> None:
     """Replace ``path`` as a whole. Raises the typed form of an OSError."""
     try:
-        write_atomic(path, text)
+        write_atomic(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise access_error(error, f"write {path}") from error
 

@@ -63,7 +63,7 @@ def test_of_two_equal_halves_the_norm_is_what_was_intended() -> None:
     ("changes", "code", "words"),
     [
         (ODD[2], "NPU_UNHEALTHY", "NPU 0: Alarm"),
-        (ODD[3], "DRIFT", "4 installed files differ: 5 3, missing 1"),
+        (ODD[3], "DRIFT", "4 installed files differ (3 content, 1 missing)"),
         (ODD[5], "UNPROVEN", "no smoke test passed for what is live"),
         (ODD[6], "SHADOWED", "vendor mcsrf has the same operator and comes first"),
         (ODD[7], "OPEN_TRANSACTION", "an open transaction: install, switching"),

@@ -1,0 +1,1 @@
+"""A check of a fleet for other readers: spreadsheets, Prometheus, a browser."""
