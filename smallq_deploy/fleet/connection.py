@@ -24,31 +24,46 @@ _CHUNK = 32768
 
 
 class Connections:
-    """Makes a connection for each task; keeps private keys and the connections to jump hosts."""
+    """Makes a connection for each task; keeps private keys (in pyinfra's state) and the connections to jump hosts."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, Any] = {}
+        from pyinfra.api.config import Config
+        from pyinfra.api.connectors import get_execution_connectors
+        from pyinfra.api.inventory import Inventory
+        from pyinfra.api.state import State as PyinfraState
+
+        # One inventory for all: each new one reads the metadata of every installed package, which takes longer
+        # than connecting. Hosts join it as they come and leave it with their connection.
+        self._kinds = get_execution_connectors()
+        self._inventory = Inventory(([], {}))
+        self._state = PyinfraState(self._inventory, Config(CONNECT_TIMEOUT=CONNECT_SECONDS, PARALLEL=1))
+        self._number = 0
         self._jumps: dict[tuple[str, ...], Any] = {}
         self._locks: dict[tuple[str, ...], Any] = {}
 
     def fake(self, task: Task, script: Mapping[str, Any]) -> FakeConnection:
         """pyinfra's connector without a machine; see pyinfra_ssh.Fake."""
-        return FakeConnection(script)
+        return FakeConnection(self, script)
 
     def real(self, task: Task) -> Connection:
         """To the task's host; connects with open()."""
         return Connection(self, task.host)
 
-    def pyinfra_host(self, name: str, data: Mapping[str, Any]) -> Any:
-        """A pyinfra host in an inventory and state of its own: nothing grows with the fleet."""
-        from pyinfra.api.config import Config
-        from pyinfra.api.inventory import Inventory
-        from pyinfra.api.state import State as PyinfraState
+    def join(self, kind: str, data: Mapping[str, Any]) -> Any:
+        """A new pyinfra host with a connector of this kind."""
+        from pyinfra.api.host import Host as PyinfraHost
 
-        inventory = Inventory(([(name, dict(data))], {}))
-        state = PyinfraState(inventory, Config(CONNECT_TIMEOUT=CONNECT_SECONDS, PARALLEL=1))
-        state.private_keys = self._keys
-        return next(iter(inventory))
+        self._number += 1
+        name = f"{kind}{self._number}"
+        self._inventory.host_data[name] = dict(data)
+        host = PyinfraHost(name, self._inventory, [], self._kinds[kind])
+        self._inventory.hosts = {name: host}  # pyinfra aligns its own messages by the names it finds here
+        host.init(self._state)
+        return host
+
+    def leave(self, host: Any) -> None:
+        """The host is done with."""
+        self._inventory.host_data.pop(host.name, None)
 
     def through(self, host: Host) -> Any:
         """A socket to ``host`` through its jump host, to which one connection serves all."""
@@ -100,7 +115,7 @@ class Connection:
         try:
             if host.jump:
                 paramiko["sock"] = self._connections.through(host)
-            self._pyinfra = self._connections.pyinfra_host("host", {k: v for k, v in data.items() if v})
+            self._pyinfra = self._connections.join("ssh", {k: v for k, v in data.items() if v})
             self._pyinfra.connect(show_errors=False, raise_exceptions=True)
         except (PyinfraError, OSError, EOFError) as error:
             raise _trouble(host, error) from None
@@ -146,7 +161,10 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection, whatever its state; what runs on the host ends by its own time."""
-        if self._pyinfra is not None and self.client is not None:
+        if self._pyinfra is None:
+            return
+        self._connections.leave(self._pyinfra)
+        if self.client is not None:
             with suppress(Exception):
                 self.client.close()
             with suppress(Exception):
@@ -156,8 +174,8 @@ class Connection:
 class FakeConnection:
     """A host without a machine, scripted; the same loop, no network."""
 
-    def __init__(self, script: Mapping[str, Any]) -> None:
-        self._script = script
+    def __init__(self, connections: Connections, script: Mapping[str, Any]) -> None:
+        self._connections, self._script = connections, script
         self._pyinfra: Any = None
 
     def open(self) -> None:
@@ -173,7 +191,7 @@ class FakeConnection:
             "fake_delay": float(self._script.get("delay", 0)),
             "fake_delay_jitter": 0.0,
         }
-        self._pyinfra = Connections().pyinfra_host("@fake/host", data)
+        self._pyinfra = self._connections.join("fake", data)
         self._pyinfra.connect(show_errors=False, raise_exceptions=True)
 
     def execute(self, command: str, feed: Feed) -> Ended:
@@ -184,6 +202,8 @@ class FakeConnection:
 
     def close(self) -> None:
         """Nothing is open."""
+        if self._pyinfra is not None:
+            self._connections.leave(self._pyinfra)
 
 
 def _chunks(feed: Feed) -> Iterator[bytes]:
