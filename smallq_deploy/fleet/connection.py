@@ -36,7 +36,8 @@ class Connections:
         # than connecting. Hosts join it as they come and leave it with their connection.
         self._kinds = get_execution_connectors()
         self._inventory = Inventory(([], {}))
-        self._state = PyinfraState(self._inventory, Config(CONNECT_TIMEOUT=CONNECT_SECONDS, PARALLEL=1))
+        self._state = PyinfraState()
+        self._state.init(self._inventory, Config(CONNECT_TIMEOUT=CONNECT_SECONDS, PARALLEL=1))
         self._number = 0
         self._jumps: dict[tuple[str, ...], Any] = {}
         self._locks: dict[tuple[str, ...], Any] = {}
