@@ -260,12 +260,10 @@ class RolloutState:
     def _judge(self, host: HostState, event: Ended) -> None:
         host.last = event
         host.changed = event.changed
-        lost = event.kind in (Kind.CONFIRM, Kind.LOOK) or host.tries > 1
-        if lost and event.kind is not Kind.VERIFY and event.changed is False:
-            # An attempt that we know nothing of may have done it: what the plan said counts.
-            host.changed = bool(host.plan and host.plan.changed) if event.ok else None
-            if event.kind is Kind.CONFIRM and not event.ok:
-                host.changed = False
+        lost = host.tries - (event.kind is Kind.CHANGE)  # attempts that we know nothing of
+        if event.ok and event.changed is False and lost > 0:
+            # It is there, and one of those may have done it: what the plan said counts.
+            host.changed = host.plan.changed if host.plan is not None else None
         if not event.ok:
             self._fail(host.wave)
 
