@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 from smallq_deploy.fleet.columns import COLUMNS
 from smallq_deploy.fleet.matrix import Matrix
+from smallq_deploy.fleet.saved import write_report
 
 # A spreadsheet takes a cell that begins so for a formula, also after blanks.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
@@ -30,6 +32,11 @@ def csv_text(matrix: Matrix) -> str:
         numbers = [row.smoke_age, row.skew, row.free] if row.ok else [None] * 3
         writer.writerow([*map(_harmless, texts), *("" if item is None else item for item in numbers)])
     return out.getvalue()
+
+
+def write_csv(matrix: Matrix, path: Path) -> None:
+    """Replace ``path`` as a whole. Raises the typed form of an OSError."""
+    write_report(path, csv_text(matrix))
 
 
 def _harmless(text: str) -> str:

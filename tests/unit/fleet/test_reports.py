@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from smallq_deploy.base.errors import SmallqError
-from smallq_deploy.cli.fleet_matrix import comparison_blocks, matrix_blocks
+from smallq_deploy.cli.fleet_check import check_blocks
 from smallq_deploy.cli.render import plain_lines
-from smallq_deploy.fleet.compare import compare
 from smallq_deploy.fleet.hosts import Host
 from smallq_deploy.fleet.matrix import Intended, Matrix
 from smallq_deploy.fleet.report.html import html_text, write_html
 from smallq_deploy.fleet.report.prometheus import prometheus_text, write_prometheus
-from smallq_deploy.fleet.report.spreadsheet import csv_text
+from smallq_deploy.fleet.report.spreadsheet import csv_text, write_csv
 from tests.support.fleetfacts import NOW, RELEASE, answer, fleet, matrix, unreachable
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}<!--\n# HELP evil"
@@ -138,43 +137,37 @@ def test_reports_replace_the_file_as_a_whole(tmp_path: Path, hundred: Matrix) ->
     assert path.stat().st_ino != before
     assert [item.name for item in tmp_path.iterdir()] == ["smallq.prom"]
     assert path.stat().st_mode & 0o777 == 0o644  # node_exporter is another user
-    with pytest.raises(SmallqError) as caught:
-        write_html(hundred, tmp_path / "none" / "page.html")
-    assert "page.html" in caught.value.message
+    for write in (write_html, write_csv, write_prometheus):
+        with pytest.raises(SmallqError) as caught:
+            write(hundred, tmp_path / "none" / "report")
+        assert "report" in caught.value.message
 
 
 def test_terminal_shows_outliers_first_and_every_host_when_asked(hundred: Matrix) -> None:
-    lines = plain_lines(matrix_blocks(hundred))
+    lines = plain_lines(check_blocks(hundred, every=False))
     text = "\n".join(lines)
-    assert text.index("differ:") < text.index("norm ")
-    assert len(lines) < 45
+    assert hundred.norm is not None
+    assert text.index("differ:") < text.index(hundred.norm.names)
+    assert len(lines) < 60
     for group in hundred.outliers:
         assert group.names in text
     assert "HOST_UNREACHABLE" in text
-    every = plain_lines(matrix_blocks(hundred, every=True))
+    every = plain_lines(check_blocks(hundred, every=True))
     assert all(any(line.startswith(row.host) for line in every) for row in hundred.rows)
 
 
 def test_terminal_of_a_fleet_that_is_alike() -> None:
-    text = "\n".join(plain_lines(matrix_blocks(matrix(8))))
-    assert "all 8 hosts: npu[001-008]" in text
-    assert "aarch64, 8 x Ascend910B3, driver 25.5.0" in text
-    assert "differ" not in text and "wrong" not in text
+    text = "\n".join(plain_lines(check_blocks(matrix(9), every=False)))
+    assert "all hosts like this: npu[001-009]" in text
+    assert "differ" not in text and "not as it should be" not in text
 
 
-def test_terminal_without_any_answer() -> None:
+def test_every_report_of_a_fleet_without_an_answer() -> None:
     found = Matrix.of([unreachable("a")], [Host("a")], now=NOW)
-    assert "a: no connection within 10 s [HOST_UNREACHABLE]" in "\n".join(plain_lines(matrix_blocks(found)))
+    assert "a: no connection within 10 s [HOST_UNREACHABLE]" in "\n".join(plain_lines(check_blocks(found, every=False)))
     assert "HOST_UNREACHABLE" in html_text(found)
-    parsed(prometheus_text(found))
-
-
-def test_terminal_of_a_comparison(hundred: Matrix) -> None:
-    assert "nothing changed" in plain_lines(comparison_blocks(compare(hundred, hundred)))
-    hosts, answers = fleet(101, seed=2)
-    lines = "\n".join(plain_lines(comparison_blocks(compare(hundred, Matrix.of(answers, hosts, now=NOW)))))
-    for words in ("hosts that are new:", "- npu0101", "changed:", "wrong now:", "no longer wrong:"):
-        assert words in lines
+    assert "HOST_UNREACHABLE" in csv_text(found)
+    assert parsed(prometheus_text(found))["smallq_deploy_host_asked", 'host="a"'] == 0
 
 
 class Seen(HTMLParser):
