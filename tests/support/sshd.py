@@ -36,7 +36,7 @@ MaxSessions 100
 LoginGraceTime 20
 PrintMotd no
 UseDNS no
-Subsystem sftp internal-sftp
+Subsystem sftp internal-sftp -d {home}
 SetEnv {environment}
 """
 
@@ -121,12 +121,13 @@ def add_server(
     environment: Mapping[str, str] | None = None,
     user: str = "",
     home: Path | None = None,
+    set_home: bool = True,
     host_key: Path | None = None,
 ) -> Server:
     """Start the sshd of one more host; :func:`wait_for` says when it answers.
 
     ``prefix`` stands before sshd's command line (``ip netns exec ...``); ``environment`` is set in its sessions besides
-    HOME and FAKE_HOST_ROOT. ``host_key`` is a key to use instead of a new one.
+    HOME and FAKE_HOST_ROOT; without ``set_home`` a session has its user's HOME. ``host_key`` is used instead of a new one.
     """
     directory = farm.directory / name
     own_home, root = home or directory / "home", directory / "root"
@@ -137,10 +138,11 @@ def add_server(
     else:
         shutil.copy(host_key, directory / "host_key")
         shutil.copy(f"{host_key}.pub", directory / "host_key.pub")
-    shown = {"HOME": str(own_home), "FAKE_HOST_ROOT": str(root), **(environment or {})}
+    shown = {**({"HOME": str(own_home)} if set_home else {}), "FAKE_HOST_ROOT": str(root), **(environment or {})}
     config = _CONFIG.format(
         port=port,
         listen=listen or address,
+        home=own_home,
         directory=directory,
         authorized=farm.directory / "authorized_keys",
         environment=" ".join(f'"{key}={value}"' for key, value in shown.items()),
