@@ -127,7 +127,7 @@ def add_server(
     """Start the sshd of one more host; :func:`wait_for` says when it answers.
 
     ``prefix`` stands before sshd's command line (``ip netns exec ...``); ``environment`` is set in its sessions besides
-    HOME and FAKE_HOST_ROOT; without ``set_home`` a session has its user's HOME. ``host_key`` is used instead of a new one.
+    HOME and FAKE_HOST_ROOT; without ``set_home`` HOME is the user's own. ``host_key`` is used instead of a new one.
     """
     directory = farm.directory / name
     own_home, root = home or directory / "home", directory / "root"
