@@ -65,6 +65,7 @@ class Run:
 
 def ansible(directory: Path, play: str, *options: str) -> Run:
     env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCAL_TEMP": str(directory / ".ansible"), "LC_ALL": "C.UTF-8"}
+    env["ANSIBLE_SSH_ARGS"] = "-o ControlMaster=auto -o ControlPersist=15s"  # nothing of it stays for long
     done = subprocess.run(
         [str(PLAYBOOK), play, *options], cwd=directory, env=env, capture_output=True, text=True, timeout=240
     )
@@ -86,19 +87,28 @@ def toolkits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Farm]:
         yield farm
 
 
+@pytest.fixture(scope="module")
+def packed(operator_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with the operator."""
+    bundle = tmp_path_factory.mktemp("bundle") / "smallq.pyz"
+    run_command("bundle", "create", "-o", str(bundle), str(operator_package))
+    return bundle
+
+
 @pytest.fixture
-def fleet(toolkits: sshd.Farm, operator_package: Path, tmp_path: Path) -> Fleet:
+def fleet(toolkits: sshd.Farm, packed: Path, tmp_path: Path) -> Fleet:
     """New toolkits on the hosts for every test; paths have blanks and quotes in them."""
     known = tmp_path / "known 'hosts'"
     shutil.copy(toolkits.known_hosts, known)
     bundle = tmp_path / "smallq it's.pyz"
-    run_command("bundle", "create", "-o", str(bundle), str(operator_package))
+    shutil.copy(packed, bundle)
     hosts = []
     for server in toolkits.servers:
         create(tmp_path / server.name)
         root = tmp_path / f"{server.name} it's {{{{ 1 }}}}"
         root.symlink_to(server.name)
-        hosts.append(replace(server.host, cann=str(root), known_hosts=str(known)))
+        hosts.append(replace(server.host, cann=str(root), known_hosts=str(known), python=sys.executable))
+    hosts[0] = replace(hosts[0], python="")  # Ansible and the bundle find one
     return Fleet(toolkits, hosts, bundle)
 
 

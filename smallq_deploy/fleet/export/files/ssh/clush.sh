@@ -20,9 +20,9 @@ turn() { # ACTION GROUP SUDO NODESET HOST...
     shell='sudo -n env SMALLQ_FLEET_HOME="$HOME" sh -s'
   fi
   shift 4
-  local check="echo '%%{sha256}  %%{place}/%%{name}' | sha256sum --check --quiet"
+  local check="cd && echo '%%{sha256}  %%{place}/%%{name}' | sha256sum --check --quiet"
   {
-    clush_on "$nodes" -n "umask 077 && mkdir -p %%{place}" || :
+    clush_on "$nodes" -n "umask 077 && cd && mkdir -p %%{place}" || :
     clush_on "$nodes" --copy "$bundle" --dest "%%{place}/%%{name}" || :
   } >>"$results/log" 2>&1
   # Nothing runs on a host where another file arrived.

@@ -13,9 +13,10 @@ reach() { # HOST COMMAND
 }
 
 bring() { # HOST
-  local check="echo '$sha256  $place/$name' | sha256sum --check --quiet --status"
+  local check="cd \"\$HOME/$place\" && echo '$sha256  $name' | sha256sum --check --quiet --status"
   reach "$1" "$check" </dev/null 2>/dev/null && return
-  reach "$1" "umask 077 && mkdir -p $place && cat >$place/$name.part && mv $place/$name.part $place/$name && $check" <"$bundle"
+  local put="umask 077 && cd && mkdir -p $place && cd $place && cat >$name.part && mv $name.part $name"
+  reach "$1" "$put && $check" <"$bundle"
 }
 
 one() { # ACTION GROUP SUDO HOST
