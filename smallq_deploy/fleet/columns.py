@@ -71,6 +71,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("firmware", "firmware", lambda row: row.firmware, uniform=True),
     Column("cann", "CANN", lambda row: row.cann, uniform=True),
     Column("inner", "inner version", lambda row: row.inner, uniform=True),
+    Column("remark", "remark", lambda row: row.remark, uniform=True),
     Column("state", "state", lambda row: row.state, uniform=True),
     Column("release", "release", lambda row: row.release or row.origin, uniform=True),
     Column("package", "package", lambda row: row.package[:_SHORT], uniform=True),

@@ -15,7 +15,7 @@ from typing import Any
 
 from smallq_deploy.base.errors import UsageError
 from smallq_deploy.base.visible import visible
-from smallq_deploy.fleet.columns import COLUMNS
+from smallq_deploy.fleet.columns import COLUMNS, UNIFORM
 from smallq_deploy.fleet.matrix import NOTHING, Matrix
 from smallq_deploy.fleet.rows import Row
 from smallq_deploy.fleet.saved import write_report
@@ -52,9 +52,7 @@ def html_text(matrix: Matrix) -> str:
         intended=_intended(matrix),
         tiles=[(key, title, states.count(key)) for key, title in reversed(STATES)],
         bar=_bar(states),
-        norm=[(column.title, matrix.norm.values[column.key]) for column in COLUMNS if column.key in matrix.norm.values]
-        if matrix.norm
-        else [],
+        norm=[(column.title, value) for column in UNIFORM if matrix.norm and (value := matrix.norm.values[column.key])],
         titles={column.key: column.title for column in COLUMNS},
         nothing=NOTHING,
         policy=f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "

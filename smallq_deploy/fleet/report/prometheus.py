@@ -12,7 +12,7 @@ from smallq_deploy.fleet.rows import Row
 from smallq_deploy.fleet.saved import write_report
 
 _PREFIX = "smallq_deploy_"
-_INFO = ("arch", "soc", "driver", "firmware", "cann", "inner", "state", "release", "package", "digest")
+_INFO = ("arch", "soc", "driver", "firmware", "cann", "inner", "remark", "state", "release", "package", "digest")
 
 # name, help, value of a host that answered (None: no sample)
 _GAUGES: tuple[tuple[str, str, Callable[[Row], float | None]], ...] = (
