@@ -21,8 +21,7 @@ _PLACES = ("host", "address", "group")
 class Hooks:
     """``before`` and ``after`` run here, ``remote_before`` and ``remote_after`` on the host; '' for none.
 
-    ``{host}``, ``{address}`` and ``{group}`` (the host's first) stand for the host's; ``{{}}`` is not needed, other
-    braces stay. A command here is split into words as a shell would, but no shell runs it. ``timeout`` in seconds.
+    ``{host}``, ``{address}`` and ``{group}`` (its first) stand for the host's; other braces stay. A command here is split into words as a shell would, but no shell runs it. ``timeout`` in seconds.
     """
 
     before: str = ""
@@ -38,7 +37,7 @@ class Hooks:
                 words = shlex.split(text)
             except ValueError as error:
                 raise _bad_hook(f"{text!a:.80} cannot be split into words: {error}") from None
-            if text.strip() and not words:
+            if text.strip() and not (words and words[0]):
                 raise _bad_hook(f"{text!a:.80} is no command")
         for text in (self.before, self.after, self.remote_before, self.remote_after):
             for name in _PLACE.findall(text):
