@@ -38,6 +38,11 @@ def gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+def _arch(row: Row) -> str:
+    """The host's, and the toolkit's where it is another one."""
+    return f"{row.arch}, CANN for {row.cann_arch}" if row.cann_arch not in ("", row.arch) else row.arch
+
+
 def _health(row: Row) -> str:
     unknown = row.npus - row.healthy - len(row.unhealthy)
     counts = [f"{row.healthy} OK"] * bool(row.healthy) + [f"{unknown} unknown"] * bool(unknown)
@@ -63,7 +68,7 @@ def _clock(row: Row) -> str:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("arch", "arch", lambda row: row.arch, uniform=True),
+    Column("arch", "arch", _arch, uniform=True),
     Column("soc", "SoC", lambda row: row.soc, uniform=True),
     Column("npus", "NPUs", lambda row: str(row.npus), lambda row: row.npus, uniform=True),
     Column("health", "health", _health),

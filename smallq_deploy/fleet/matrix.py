@@ -294,6 +294,8 @@ def _faults(row: Row) -> Iterator[tuple[str, str]]:
     """What is wrong with one host by itself."""
     if row.problem:
         yield row.problem, row.problem_message or row.problem
+    if row.cann_arch not in ("", row.arch):
+        yield "ARCH_DIFFERS", f"the toolkit is for {row.cann_arch}, the machine is {row.arch}"
     if row.unhealthy:
         yield "NPU_UNHEALTHY", f"NPU {', '.join(row.unhealthy)}"
     if row.transaction:

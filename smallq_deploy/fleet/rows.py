@@ -49,6 +49,7 @@ class Row:
     driver: str = ""
     firmware: str = ""
     cann: str = ""
+    cann_arch: str = ""
     inner: str = ""
     remark: str = ""
     opp: str = ""
@@ -170,6 +171,7 @@ def _read(start: Row, answer: Answer, earliest: float, latest: float) -> Row:
         driver=_get(data, "driver", str, ""),
         firmware=_get(data, "firmware", str, ""),
         cann=_get(cann, "version", str, ""),
+        cann_arch=_get(cann, "arch", str, ""),
         inner=_get(cann, "inner_version", str, ""),
         remark=_get(cann, "remark", str, ""),
         opp=_get(opp, "path", str, ""),
