@@ -36,6 +36,7 @@ _VARIABLES = {
     },
 }
 _SSH_ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+_MAX_NAMED = 500_000
 _ALL, _UNGROUPED = "all", "ungrouped"
 _PRIORITY = "ansible_group_priority"
 # host, host:port, [IPv6], [IPv6]:port; ranges have colons in brackets.
@@ -65,6 +66,8 @@ class AnsibleDraft:
         self.groups: dict[str, Group] = {_ALL: Group(0), _UNGROUPED: Group(0)}
         self._vars: dict[str, dict[str, Value]] = {}
         self._others: dict[str, None] = {}
+        self._named = 0
+        self.hopeless = False  # so much is wrong that reading on would only take time
 
     def group(self, name: str, line: int) -> Group:
         return self.groups.setdefault(name, Group(line))
@@ -81,18 +84,22 @@ class AnsibleDraft:
         except ValueError as error:
             self.reader.add(line, "", str(error))
             return
+        self._named += len(names)
+        if self._named > _MAX_NAMED:
+            self.reader.add(line, "", f"hosts are named more than {_MAX_NAMED} times")
+            self.hopeless = True
+            return
         added = dict(variables)
         if match and match["port"]:
             added.setdefault("ansible_port", Value(self.reader, int(match["port"][:9]), line, "ansible_port"))
         for name in names:
             if why := host_name_problem(name):
                 self.reader.add(line, "", why)
-                return
+                break
             self.draft.add_host(name, line)
-            if self.draft.hopeless:
-                return
             self.groups[group].hosts[name] = None
             self._vars.setdefault(name, {}).update(added)
+        self.hopeless = self.draft.hopeless
 
     def inventory(self) -> Inventory:
         """Raises PackageError BAD_INVENTORY, every problem with its line."""

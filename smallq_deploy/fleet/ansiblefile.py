@@ -26,7 +26,7 @@ def read_ini(reader: Reader, name: str, text: str) -> Inventory:
         row = raw.strip()
         if not row or row[0] in "#;":
             continue
-        if draft.draft.hopeless:
+        if draft.hopeless:
             break
         if row[0] == "[" and (match := _SECTION.fullmatch(row)):
             section, kind = match[1], match[2] or "hosts"
@@ -122,7 +122,7 @@ def read_yaml(reader: Reader, name: str, raw: bytes) -> Inventory:
             else:
                 for word, said in inside.items():
                     draft.add(word, group, _members(said), said.key_line)
-                    if draft.draft.hopeless:
+                    if draft.hopeless:
                         break
     for host, said in _members(meta["hostvars"]).items() if "hostvars" in meta else ():
         if host in draft.draft.hosts:

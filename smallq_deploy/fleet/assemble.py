@@ -121,7 +121,7 @@ def labelled(settings: Settings, place: str) -> Settings:
 def assemble(draft: Draft, settings: Mapping[str, Settings], belongs: Mapping[str, Sequence[str]]) -> Inventory:
     """The inventory, or every problem of the file. ``settings`` and ``belongs`` (its groups) are by host."""
     reader = draft.reader
-    if not draft.hosts:
+    if not draft.hosts and not reader.problems:
         reader.add(0, "", "names no host")
     for name, own in settings.items():
         relay = own.get("relay")

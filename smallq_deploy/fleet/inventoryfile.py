@@ -127,7 +127,9 @@ def _mapping(value: Value) -> dict[str, Value]:
 def _hosts(draft: Draft, value: Value) -> dict[str, Settings]:
     """The settings that stand at the hosts themselves, each host's in a dict of its own."""
     written: list[tuple[str, Value, dict[str, Value]]] = []
-    if isinstance(value.raw, dict):
+    if value.raw in ({}, []):
+        value.problem("names no host")
+    elif isinstance(value.raw, dict):
         for word, item in value.raw.items():
             at = Value(item.reader, word, item.key_line, item.where)
             written.append((word, at, _mapping(item) if item.raw is not None else {}))

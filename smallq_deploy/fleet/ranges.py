@@ -55,10 +55,13 @@ def expand(text: str, limit: int = MAX_HOSTS) -> list[str]:
     parts = re.split(r"\[([^\[\]]*)\]", text)
     if any(sign in outside for outside in parts[::2] for sign in "[]"):
         raise ValueError(f"{text[:80]!r} has a bracket without its partner")
-    numbers = [_numbers(inside) for inside in parts[1::2]]
+    numbers = []
     count = 1
-    for pieces in numbers:
-        count *= sum(high - low + 1 for low, high, _ in pieces)
+    for inside in parts[1::2]:
+        numbers.append(_numbers(inside))
+        count *= sum(high - low + 1 for low, high, _ in numbers[-1])
+        if count > 10**20:
+            break
     if count > limit:
         raise ValueError(f"{text[:80]!r} stands for {count} names; at most {limit} are read")
     columns: list[Iterable[str]] = []

@@ -18,7 +18,7 @@ from smallq_deploy.package.yamlfile import Value
 MAX_TIMEOUT = 86_400.0  # seconds
 SECRET = re.compile(r"(?i)pass(word|wd|phrase|code)?s?(_|-|$)|secret|token|private_key$|credential|vault")
 NO_SECRETS = "an inventory holds no secrets: use a key file (key: PATH) or the ssh agent, and sudo without a password"
-_NAME = re.compile(r"(?=[^A-Za-z0-9]*[A-Za-z0-9])[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}")
+_NAME = re.compile(r"(?=[^A-Za-z0-9]*[A-Za-z0-9])[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}(?<![^:]:)")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}"
 _JUMP = re.compile(
@@ -37,7 +37,7 @@ def host_name_problem(name: str) -> str:
         return f"{name!r} has a meaning of its own and cannot name a host"
     if _NAME.fullmatch(name):
         return ""
-    what = "letters, digits and . _ : -, not beginning with . or -"
+    what = "letters, digits and . _ : -, not beginning with . or - or ending with :"
     if not name.isascii():
         odd = next(sign for sign in name if not sign.isascii())
         return f"{name!a:.80} is no host name: U+{ord(odd):04X} is not ASCII; {what}"
