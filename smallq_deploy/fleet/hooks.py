@@ -21,7 +21,8 @@ _PLACES = ("host", "address", "group")
 class Hooks:
     """``before`` and ``after`` run here, ``remote_before`` and ``remote_after`` on the host; '' for none.
 
-    ``{host}``, ``{address}`` and ``{group}`` (its first) stand for the host's; other braces stay. A command here is split into words as a shell would, but no shell runs it. ``timeout`` in seconds.
+    ``{host}``, ``{address}`` and ``{group}`` (its first) stand for the host's; other braces stay. A command here
+    is split into words as a shell would, but no shell runs it. ``timeout`` in seconds.
     """
 
     before: str = ""

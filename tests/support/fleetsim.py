@@ -62,6 +62,7 @@ class World:
     log: Path | None = None
     ran: list[tuple[str, str]] = field(default_factory=list)
     seed: int = 0
+    asked: int = 0
 
     def __post_init__(self) -> None:
         if self.log is not None and self.log.exists():
@@ -87,7 +88,8 @@ class World:
             only, _, script = script.partition(":")
             script = script if only == word else "ok"
         if script.startswith("flaky"):
-            fresh = random.Random(f"{self.seed} {name} {word} {len(self.ran)}")
+            self.asked += 1
+            fresh = random.Random(f"{self.seed} {self.asked}")
             script = "unreachable" if fresh.random() < float(script[5:]) else "ok"
         if script in NO_ANSWER:
             state, why = NO_ANSWER[script]
