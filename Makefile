@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export XDG_CACHE_HOME ?= $(CURDIR)/.venv/cache
 NATIVE := $(shell git ls-files 'smallq_deploy/sandbox/native/**' 'src_op/**' 2>/dev/null | grep -E '\.(h|hpp|cpp)$$')
 
-.PHONY: help demo test lint unit kernel kernel-full faults torture mutants bench bench-kernel bench-kernel-bars bench-tool coverage mutation-score format clean-room clean setup-run setup-dev
+.PHONY: help demo test lint unit kernel kernel-full faults torture mutants bench bench-kernel bench-kernel-bars bench-tool bench-fleet coverage mutation-score format clean-room clean setup-run setup-dev
 
 help:
 	@echo "make demo        the whole path in a simulated toolkit, no NPU needed (about 3 minutes)"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench       install, rollback, verify against what people type today; goals (4 minutes)"
 	@echo "make bench-kernel  modelled times against two rival kernels and the roofline (2 to 5 minutes)"
 	@echo "make bench-tool  build cache, detect, reading packages, odd input: the tool's own speed (2 to 3 minutes)"
+	@echo "make bench-fleet  10,000 fake hosts, kills and resumes; 100 real sshd against Ansible (about 10 minutes)"
 	@echo "make coverage    branch coverage of the store, fsops, runfile and vendortree (bar 95 %; 3 minutes)"
 	@echo "make mutation-score  mutmut on journal, switch and fsops (bar 85 % a file; 6 minutes)"
 	@echo "make format      let ruff and clang-format rewrite the sources"
@@ -75,6 +76,9 @@ bench-kernel: setup-dev
 
 bench-tool: setup-dev
 	$(PY) -m tests.benchmarks.bench_tool
+
+bench-fleet: setup-dev
+	$(PY) -m tests.benchmarks.bench_fleet
 
 bench-kernel-bars: setup-dev
 	$(PY) -m tests.benchmarks.bench_kernel --bars-only
