@@ -77,7 +77,7 @@ class Policy:
         on_fail: str = "rollback-wave",
         skip_unplannable: bool = False,
     ) -> Policy:
-        """The policy of option texts. Raises UsageError BAD_WAVES, BAD_LIMIT, BAD_SOAK, BAD_ON_FAIL; all at once."""
+        """The policy of option texts. Raises UsageError BAD_WAVES, BAD_MAX_FAIL, BAD_SOAK, BAD_ON_FAIL; all at once."""
         problems: list[SmallqError] = []
         policy: dict[str, Any] = {"skip_unplannable": skip_unplannable}
 
@@ -145,7 +145,7 @@ def _bad_waves(why: str) -> UsageError:
 
 
 def _bad_limit(why: str) -> UsageError:
-    return UsageError("BAD_LIMIT", why, hint="a number of hosts or a part of them, for example 3 or 1%")
+    return UsageError("BAD_MAX_FAIL", why, hint="a number of hosts or a part of them, for example 3 or 1%")
 
 
 def _bad_soak(why: str) -> UsageError:

@@ -53,10 +53,10 @@ def test_a_shared_opp_is_changed_by_one_host_and_seen_by_the_others() -> None:
         ({"waves": "1.5"}, "BAD_WAVES", "neither a number of hosts"),
         ({"waves": "-1"}, "BAD_WAVES", "neither a number of hosts"),
         ({"waves": "٣"}, "BAD_WAVES", "neither a number of hosts"),
-        ({"max_fail": "5 %"}, "BAD_LIMIT", "--max-fail"),
-        ({"max_fail": ""}, "BAD_LIMIT", "--max-fail"),
-        ({"max_fail_wave": "many"}, "BAD_LIMIT", "--max-fail-wave: 'many'"),
-        ({"max_fail_wave": "1" * 10_000}, "BAD_LIMIT", "--max-fail-wave"),
+        ({"max_fail": "5 %"}, "BAD_MAX_FAIL", "--max-fail"),
+        ({"max_fail": ""}, "BAD_MAX_FAIL", "--max-fail"),
+        ({"max_fail_wave": "many"}, "BAD_MAX_FAIL", "--max-fail-wave: 'many'"),
+        ({"max_fail_wave": "1" * 10_000}, "BAD_MAX_FAIL", "--max-fail-wave"),
         ({"soak": "8d"}, "BAD_SOAK", "'8d' is no time"),
         ({"soak": "200h"}, "BAD_SOAK", "is no time"),
         ({"on_fail": "rollback"}, "BAD_ON_FAIL", "'rollback' is not known"),
@@ -76,7 +76,7 @@ def test_all_wrong_texts_are_answered_together() -> None:
 
     with pytest.raises(Problems) as caught:
         Policy.parse(waves="x", max_fail="y", soak="z")
-    assert [problem.code for problem in caught.value.problems] == ["BAD_WAVES", "BAD_LIMIT", "BAD_SOAK"]
+    assert [problem.code for problem in caught.value.problems] == ["BAD_WAVES", "BAD_MAX_FAIL", "BAD_SOAK"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("90", 90), ("1.5s", 1.5), ("10m", 600), ("2h", 7200)])
