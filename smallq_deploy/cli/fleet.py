@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smallq_deploy.cli import fleet_ask, fleet_change, fleet_check, fleet_runs
+from smallq_deploy.cli import fleet_ask, fleet_change, fleet_check, fleet_export, fleet_runs
 from smallq_deploy.cli.options import group
 
 
@@ -26,6 +26,7 @@ for _command in (
     fleet_change.uninstall,
     fleet_ask.run_sweep,
     fleet_check.report,
+    fleet_export.export,
     fleet_runs.runs,
     fleet_runs.pause,
     fleet_runs.resume,
