@@ -17,12 +17,15 @@ KINDS = ("ansible", "kubernetes", "slurm", "clustershell", "ssh")
 
 def exporter(kind: str) -> Callable[[ExportRequest], dict[str, str]]:
     """The function of one of KINDS."""
-    from smallq_deploy.fleet.export import ansible, clustershell, kubernetes, slurm
+    from smallq_deploy.fleet.export.ansible import export_ansible
+    from smallq_deploy.fleet.export.clustershell import export_clustershell, export_ssh
+    from smallq_deploy.fleet.export.kubernetes import export_kubernetes
+    from smallq_deploy.fleet.export.slurm import export_slurm
 
     return {
-        "ansible": ansible.export_ansible,
-        "kubernetes": kubernetes.export_kubernetes,
-        "slurm": slurm.export_slurm,
-        "clustershell": clustershell.export_clustershell,
-        "ssh": clustershell.export_ssh,
+        "ansible": export_ansible,
+        "kubernetes": export_kubernetes,
+        "slurm": export_slurm,
+        "clustershell": export_clustershell,
+        "ssh": export_ssh,
     }[kind]

@@ -77,7 +77,9 @@ def _host(request: ExportRequest, host: Host, verified: bool) -> dict[str, Any]:
     if host.jump:
         ssh += ["-o", f"ProxyJump={host.jump}"]
     if host.known_hosts:
-        ssh += ["-o", f'UserKnownHostsFile="{host.known_hosts}"']
+        # ssh itself takes several files there, between blanks.
+        known = f'"{host.known_hosts}"' if " " in host.known_hosts else host.known_hosts
+        ssh += ["-o", f"UserKnownHostsFile={known}"]
     values: dict[str, Any] = {
         "ansible_host": host.address,
         "ansible_port": host.port,
@@ -87,8 +89,11 @@ def _host(request: ExportRequest, host: Host, verified: bool) -> dict[str, Any]:
         "ansible_python_interpreter": host.python,
         "ansible_become": host.sudo,
         "smallq_python": host.python,
-        "smallq_options": [for_ansible(word) for word in request.options(host)],
+        "smallq_cann": host.cann or request.cann,
+        "smallq_opp": host.opp or request.opp,
+        "smallq_vendor": host.vendor or request.vendor,
         "smallq_timeout": int(host.timeout),
+        "smallq_shared_opp": host.shared_opp,
         "smallq_verify_only": verified,
     }
     return {name: for_ansible(value) if isinstance(value, str) else value for name, value in values.items() if value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from smallq_deploy.fleet.export.request import ExportRequest, cut
 from smallq_deploy.fleet.export.text import dump
 from smallq_deploy.fleet.export.write import write_export
 from smallq_deploy.fleet.hosts import Host, Inventory
+from smallq_deploy.fleet.inventory import load_inventory
 from smallq_deploy.fleet.policy import Policy
 
 # Each is something else to one or another reader of YAML, or the end of a quoted text.
@@ -148,6 +150,24 @@ def test_followers_of_a_shared_opp_are_in_a_wave_but_not_changed(bundle: Path) -
 # Ansible
 
 
+def _plain(value: Any) -> str:
+    """What `ansible-inventory` shows of a text that is no template."""
+    return str(value["__ansible_unsafe"]) if isinstance(value, dict) else str(value)
+
+
+def test_ansible_inventory_is_one_of_ours_too(bundle: Path, tmp_path: Path) -> None:
+    """What was exported can be imported: the same hosts, reached in the same way."""
+    some = (
+        Host("npu001", address="192.0.2.1", port=22, user="me", key="/keys/a", known_hosts="/known_hosts", sudo=True),
+        Host("npu002", jump="ops@gate:2222", python="/usr/bin/python3.11", cann="/opt/cann", opp="/opt/opp"),
+        Host("no", shared_opp="nfs", timeout=30.0, vendor="mine"),
+    )
+    write_export(exporter("ansible")(request_for(bundle, some)), tmp_path / "ansible")
+    found = load_inventory(f"ansible:{tmp_path / 'ansible' / 'inventory.yml'}")
+    assert [dataclasses.replace(host, source="", groups=()) for host in found] == list(some)
+    assert found.groups["rack_1"] == ("npu001",)
+
+
 def test_ansible_inventory_as_ansible_reads_it(bundle: Path, tmp_path: Path) -> None:
     some = tuple(
         Host(
@@ -180,8 +200,8 @@ def test_ansible_inventory_as_ansible_reads_it(bundle: Path, tmp_path: Path) -> 
     assert list(found) == [host.name for host in some]
     for host, text in zip(some, HOSTILE, strict=True):
         values = found[host.name]
-        options = [word["__ansible_unsafe"] if isinstance(word, dict) else word for word in values["smallq_options"]]
-        assert options == ["--cann", f"/opt/{text}", *(["--opp", text] if text else [])]
+        found_paths = [_plain(values.get(name, "")) for name in ("smallq_cann", "smallq_opp")]
+        assert found_paths == [f"/opt/{text}", text]
         assert (values["ansible_host"], values["ansible_port"], values["ansible_become"]) == ("192.0.2.1", 2222, True)
 
 
@@ -277,7 +297,11 @@ def test_kubernetes_manifests_are_valid(bundle: Path, delivery: str) -> None:
 
 def test_a_broken_manifest_is_refused_by_the_validator(bundle: Path) -> None:
     files = dict(exporter("kubernetes")(request_for(bundle, hosts(3))))
-    for right, wrong in (("hostPath:", "hostpath:"), ("completions: 1", 'completions: "1"'), ("backoffLimitPerIndex: 0", "backoffLimitPerIndex: none")):
+    for right, wrong in (
+        ("hostPath:", "hostpath:"),
+        ("completions: 1", 'completions: "1"'),
+        ("backoffLimitPerIndex: 0", "backoffLimitPerIndex: none"),
+    ):
         name = "install-wave-1.yaml"
         assert right in files[name]
         with pytest.raises(kubernetes_validate.ValidationError):
@@ -326,8 +350,6 @@ def test_kubernetes_configmap_holds_the_bundle(bundle: Path) -> None:
     ],
 )
 def test_kubernetes_refuses(bundle: Path, more: dict[str, Any], code: str) -> None:
-    import dataclasses
-
     with pytest.raises(SmallqError) as caught:
         exporter("kubernetes")(dataclasses.replace(request_for(bundle, hosts(2)), **more))
     assert caught.value.code == code
