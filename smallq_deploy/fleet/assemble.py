@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -153,7 +154,13 @@ def assemble(draft: Draft, settings: Mapping[str, Settings], belongs: Mapping[st
     _same_machine(draft, hosts)
     reader.finish()
     inventory = Inventory(draft.name, str(reader.path), tuple(hosts), draft.groups, draft.kind, tuple(draft.warnings))
-    return Inventory(**{**vars(inventory), "digest": inventory_digest(inventory)})
+    return dataclasses.replace(inventory, digest=inventory_digest(inventory), relays=relays_of(hosts, hosts))
+
+
+def relays_of(hosts: Iterable[Host], among: Iterable[Host]) -> tuple[Host, ...]:
+    """Those of ``among`` that ``hosts`` name as their relay."""
+    wanted = {host.relay for host in hosts}
+    return tuple(host for host in among if host.name in wanted)
 
 
 def _same_machine(draft: Draft, hosts: Iterable[Host]) -> None:

@@ -73,7 +73,8 @@ class Inventory:
     """Hosts in the order they were written; ``groups`` maps a group to its hosts' names, groups in groups resolved.
 
     ``kind`` says how the source was read, ``warnings`` what of it was not used; ``digest`` is that of the whole
-    inventory, also where a limit left some of it.
+    inventory, also where a limit left some of it. ``relays``: the hosts that ``hosts`` name as their relay, also where
+    a limit left these out.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Inventory:
     kind: str = ""
     warnings: tuple[str, ...] = ()
     digest: str = ""
+    relays: tuple[Host, ...] = ()
 
     def __iter__(self) -> Iterator[Host]:
         return iter(self.hosts)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from smallq_deploy.base.errors import PackageError, UsageError
@@ -176,4 +177,4 @@ def _with_beside(inventory: Inventory, path: Path) -> Inventory:
     text = (
         f"{' and '.join(beside)} beside it are not read; `ansible-inventory -i {path} --list --yaml` on `-i -` has them"
     )
-    return Inventory(**{**vars(inventory), "warnings": (*inventory.warnings, text)})
+    return replace(inventory, warnings=(*inventory.warnings, text))

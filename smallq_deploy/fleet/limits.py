@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smallq_deploy.base.errors import SmallqError, UsageError, raise_problems
+from smallq_deploy.fleet.assemble import relays_of
 from smallq_deploy.fleet.hosts import Inventory
 from smallq_deploy.fleet.ranges import compress, expand, split_list
 from smallq_deploy.fleet.settings import near
@@ -52,9 +53,11 @@ def limited(inventory: Inventory, limit: Sequence[str]) -> Inventory:
             f"--limit {','.join(limit)!a:.200} leaves no host of {inventory.name}",
             hint=f"the inventory has {len(inventory)} hosts: {_short(names)}",
         )
+    hosts = tuple(host for host in inventory if host.name in left)
     return dataclasses.replace(
         inventory,
-        hosts=tuple(host for host in inventory if host.name in left),
+        hosts=hosts,
+        relays=relays_of(hosts, inventory.relays),
         groups={
             group: kept for group, hosts in inventory.groups.items() if (kept := tuple(n for n in hosts if n in left))
         },

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from smallq_deploy.base.errors import PackageError, SmallqError
 from smallq_deploy.fleet.hosts import Host
@@ -27,7 +28,11 @@ def check_names(hosts: Iterable[Host], *, seconds: float = 10.0) -> list[SmallqE
         name = _resolved_here(host)
         if name:
             wanted.setdefault(name, []).append(host)
-    answers = _resolve(list(wanted), seconds)
+    end = time.monotonic() + seconds
+    answers = _resolve(list(wanted), end)
+    aliases = _aliases([name for name in wanted if answers.get(name, "no answer")])
+    behind = _resolve([other for other in aliases.values() if other], end)
+    answers.update((name, behind.get(other, "no answer") if other else "") for name, other in aliases.items())
     errors: list[SmallqError] = []
     for name, asking in wanted.items():
         why = answers.get(name, f"no answer within {seconds:g} s")
@@ -51,6 +56,30 @@ def _resolved_here(host: Host) -> str:
     return ""
 
 
+def _aliases(names: list[str]) -> dict[str, str]:
+    """What ~/.ssh/config, which the engines read, calls these names; '' for one that is behind another host."""
+    path = Path.home() / ".ssh" / "config"
+    if not names or not path.is_file():
+        return {}
+    try:
+        from paramiko import SSHConfig, SSHException
+
+        try:
+            config = SSHConfig.from_path(str(path))
+            found = {name: config.lookup(name) for name in names}
+        except (SSHException, OSError, ValueError):  # the engine will say what is wrong with it
+            return {}
+    except ImportError:
+        return {}
+    aliases = {}
+    for name, entry in found.items():
+        through = entry.get("proxyjump", "none") != "none" or entry.get("proxycommand", "none") != "none"
+        other = "" if through else str(entry.get("hostname", name))
+        if other != name:
+            aliases[name] = other
+    return aliases
+
+
 def _error(host: Host, name: str, why: str) -> SmallqError:
     whose = (
         f"the jump host {name} of {host.name}" if host.jump else name if name == host.name else f"{name} ({host.name})"
@@ -63,11 +92,10 @@ def _error(host: Host, name: str, why: str) -> SmallqError:
     )
 
 
-def _resolve(names: list[str], seconds: float) -> dict[str, str]:
+def _resolve(names: list[str], end: float) -> dict[str, str]:
     """name -> '' or why not. A call to the resolver cannot be ended: threads that hang are left behind."""
     todo: queue.SimpleQueue[str] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-    end = time.monotonic() + seconds
     for name in names:
         todo.put(name)
 

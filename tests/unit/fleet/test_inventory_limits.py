@@ -162,6 +162,29 @@ def test_names_that_do_not_resolve_are_told_with_their_line() -> None:
     assert all(error.hint for error in found)
 
 
+def test_names_of_the_ssh_configuration_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("paramiko")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(
+        "Host npu1-alias\n  HostName 127.0.0.1\nHost npu2-alias\n  HostName gone.invalid\n"
+        "Host behind-*\n  ProxyJump bastion\n"
+    )
+    hosts = [Host(name) for name in ("npu1-alias", "npu2-alias", "behind-1", "unknown.invalid")]
+    assert [error.details["host"] for error in check_names(hosts, seconds=30)] == ["npu2-alias", "unknown.invalid"]
+
+
+def test_a_relay_is_known_also_where_it_is_not_meant(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(
+        "schema: 1\nhosts:\n  npu[1-4]:\n  npu8:\n  npu9: {relay: npu8}\n"
+        "groups:\n  a: {members: ['npu[1-4]'], vars: {relay: npu1}}\n"
+    )
+    assert [host.name for host in load_inventory(path).relays] == ["npu1", "npu8"]
+    limited = load_inventory(path, limit=["npu[3-4]"])
+    assert ([host.name for host in limited], [host.name for host in limited.relays]) == (["npu3", "npu4"], ["npu1"])
+
+
 def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
     import threading
