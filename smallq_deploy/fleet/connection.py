@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from smallq_deploy.fleet.hosts import Host
+from smallq_deploy.fleet.knownhosts import teach_pyinfra
 from smallq_deploy.fleet.remote import Ended, Feed, Trouble, jump_host
 from smallq_deploy.fleet.transport import State, Task
 
@@ -32,6 +33,7 @@ class Connections:
         from pyinfra.api.inventory import Inventory
         from pyinfra.api.state import State as PyinfraState
 
+        teach_pyinfra()
         # One inventory for all: each new one reads the metadata of every installed package, which takes longer
         # than connecting. Hosts join it as they come and leave it with their connection.
         self._kinds = get_execution_connectors()

@@ -41,7 +41,7 @@ _CHECK = '[ "$(sha256sum 2>/dev/null <"$d"/{name} | cut -c 1-64)" = {sha256} ] |
 _RUN = """SMALLQ_FLEET_HOME=$HOME
 export SMALLQ_FLEET_HOME
 t=
-timeout -k 10 5 true 2>/dev/null && t='timeout -k 10 {seconds}'
+command -v timeout >/dev/null 2>&1 && t='timeout -k 10 {seconds}'
 """
 _PLAIN = "exec $t /bin/sh -c {command}\n"
 _SUDO = """if [ "$(id -u)" = 0 ]; then

@@ -124,6 +124,14 @@ def test_host_keys_are_never_taken_on_trust(farm: sshd.Farm, run: Run, tmp_path:
     assert not mark.exists() and (tmp_path / "none").read_text() == ""
 
 
+def test_hashed_known_hosts_are_read(farm: sshd.Farm, run: Run, tmp_path: Path) -> None:
+    hashed = tmp_path / "hashed"
+    shutil.copy(farm.known_hosts, hashed)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(hashed)], check=True, capture_output=True)
+    found = run(*(Task(replace(host, known_hosts=str(hashed)), "true") for host in farm.hosts[:3]))
+    assert {item.state for item in found.values()} == {State.DONE}, found
+
+
 def test_a_host_whose_link_is_down_is_unreachable_and_the_others_answer(namespace_farm: sshd.Farm, run: Run) -> None:
     sshd.link(namespace_farm[2], "down")
     try:
