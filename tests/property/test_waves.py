@@ -7,6 +7,7 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smallq_deploy.fleet.hooks import Hooks
 from smallq_deploy.fleet.ledger import Ledger
 from smallq_deploy.fleet.outcome import Report
 from smallq_deploy.fleet.policy import ON_FAIL, Member, Policy, Share, cut_waves
@@ -177,6 +178,36 @@ def test_killed_again_and_again_no_host_runs_more_than_once_more(
     assert report.result in ("done", "refused", "stopped", "rolled-back")
     assert max(world.runs("install").values(), default=0) <= 2
     assert max(world.runs("rollback").values(), default=0) <= 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(fleets(), policies, st.integers(1, 5), st.integers(0, 4), st.randoms(use_true_random=False))
+def test_a_host_that_is_out_of_service_is_named(
+    fleet: tuple[list[str], World], policy: Policy, parallel: int, batch: int, chance: Any
+) -> None:
+    names, world = fleet
+    for name in names:
+        if world.scripts[name] == "ok" and chance.random() < 0.15:
+            world.scripts[name] = "sh:hook"
+    hosts = hosts_of(names, world.shared)
+    hooks = Hooks(remote_before="sh drain", remote_after="sh undrain")
+    events: list[Any] = []
+    report = None
+    for life in range(4):
+        ledger = MemoryLedger(header_of(hosts, policy), events)
+        ledger.before = lambda event, life=life: _die() if life < 3 and chance.random() < 0.1 else None  # type: ignore[misc]
+        transport = SimTransport(world, parallel)
+        rollout = Rollout(hosts, SimInstall(), transport, cast(Ledger, ledger), hooks=hooks, batch=batch)
+        try:
+            report = rollout.run()
+        except Killed:
+            pass
+        events = ledger.written
+    assert report is not None
+    assert world.drained <= set(report.drained)
+    for host in report.hosts:
+        if host.drained:
+            assert host.status in ("failed", "unknown", "undo-failed") or host.code == "UNDRAIN_FAILED"
 
 
 class Killed(BaseException):

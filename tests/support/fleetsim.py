@@ -63,6 +63,7 @@ class World:
     ran: list[tuple[str, str]] = field(default_factory=list)
     seed: int = 0
     asked: int = 0
+    drained: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.log is not None and self.log.exists():
@@ -72,7 +73,16 @@ class World:
                 self.live[self.shared.get(host, host)] = live
 
     def copy(self) -> World:
-        return World(dict(self.scripts), dict(self.live), dict(self.shared), None, list(self.ran), self.seed)
+        return World(
+            dict(self.scripts),
+            dict(self.live),
+            dict(self.shared),
+            None,
+            list(self.ran),
+            self.seed,
+            0,
+            set(self.drained),
+        )
 
     def has(self, host: str) -> str:
         return self.live.get(self.shared.get(host, host), OLD)
@@ -94,9 +104,9 @@ class World:
         if script in NO_ANSWER:
             state, why = NO_ANSWER[script]
             return Outcome(name, state, error=why)
-        return self._answer(name, word, script)
+        return self._answer(name, word, script, task.command)
 
-    def _answer(self, name: str, word: str, script: str) -> Outcome:
+    def _answer(self, name: str, word: str, script: str, command: str) -> Outcome:
         before = self.has(name)
         if script in REFUSALS and word in ("plan", "install"):
             return envelope(name, *REFUSALS[script])
@@ -123,6 +133,8 @@ class World:
         if word == "plan":
             return envelope(name, 0, data={"would": before != NEW})
         if word == "sh":
+            if script != "hook":
+                (self.drained.discard if "undrain" in command else self.drained.add)(name)
             return Outcome(name, State.DONE, 1 if script == "hook" else 0, stderr="no" if script == "hook" else "")
         return envelope(name, 0, data={"live": before})
 
