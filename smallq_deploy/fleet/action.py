@@ -35,8 +35,8 @@ class Action(Protocol):
     def plan(self, hosts: Iterable[Host]) -> list[Task]:
         """What the change would do; changes nothing. No tasks at all: every host can be changed."""
 
-    def tasks(self, hosts: Iterable[Host]) -> list[Task]:
-        """The change; doing it again where it is done changes nothing."""
+    def tasks(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
+        """The change; doing it again where it is done must change nothing. ``told``: data of the plans' verdicts."""
 
     def undo(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
         """The way back, for hosts that changed; ``told``: the data of their verdicts, {} where it was lost."""

@@ -51,9 +51,14 @@ class HostAction:
         """What the change would do there; nothing is changed."""
         return [self._task(host, (*self.dry, *self._extra(host)), TIMEOUT) for host in hosts]
 
-    def tasks(self, hosts: Iterable[Host]) -> list[Task]:
-        """The change itself."""
-        return [self._task(host, (*self.words, *self._extra(host)), self.timeout) for host in hosts]
+    def tasks(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
+        """The change itself. A rollback goes where the plan said: two without a number would return."""
+        tasks = []
+        for host in hosts:
+            words, target = (*self.words, *self._extra(host)), told.get(host.name, {}).get("to")
+            pinned = self.name == "rollback" and "--to" not in words and isinstance(target, int)
+            tasks.append(self._task(host, (*words, *(("--to", str(target)) if pinned else ())), self.timeout))
+        return tasks
 
     def undo(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
         """Back to the generation that was live before, which the change named in its answer."""
@@ -124,6 +129,8 @@ class HostAction:
 def _told(data: Mapping[str, Any]) -> dict[str, Any]:
     """What the ledger keeps of an answer: enough for the way back and for the report."""
     told: dict[str, Any] = {"decision": data.get("decision")}
+    if isinstance(data.get("to"), int):
+        told["to"] = data["to"]
     change = data.get("change")
     if isinstance(change, Mapping):
         smoke = change.get("smoke") or {}

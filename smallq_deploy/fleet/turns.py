@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from smallq_deploy.fleet.action import Action, Verdict
 from smallq_deploy.fleet.hooks import Hooks, remote_command, run_local
@@ -16,6 +17,7 @@ from smallq_deploy.fleet.waves import (
     Begun,
     Ended,
     Event,
+    HostState,
     Kind,
     RolloutState,
     Run,
@@ -108,14 +110,15 @@ class Turns:
         if kind is Kind.PLAN:
             return self._action.plan(hosts)
         if kind is Kind.CHANGE:
-            return self._action.tasks(hosts)
+            return self._action.tasks(hosts, self._told(hosts, lambda host: host.plan))
         if kind is not Kind.UNDO:
             return self._action.confirm(hosts)
-        told = {}
-        for host in hosts:
-            last = self._state.hosts[host.name].last
-            told[host.name] = last.data if last is not None else {}
-        return self._action.undo(hosts, told)
+        return self._action.undo(hosts, self._told(hosts, lambda host: host.last))
+
+    def _told(self, hosts: Sequence[Host], which: Callable[[HostState], Ended | None]) -> dict[str, Mapping[str, Any]]:
+        """What hosts told in one of their answers."""
+        answers = {host.name: which(self._state.hosts[host.name]) for host in hosts}
+        return {name: answer.data if answer is not None else {} for name, answer in answers.items()}
 
     def _carry(self, tasks: Sequence[Task], take: Callable[[Outcome], None]) -> None:
         """Run tasks; every one has an outcome. What ``take`` raises comes after the hosts that run have ended."""

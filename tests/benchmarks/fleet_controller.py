@@ -34,7 +34,7 @@ HANG_SECONDS = 1.0  # our own time for a fake host; a hanging one would take ten
 class FakeInstall(SimInstall):
     """SimInstall's words with a short time."""
 
-    def tasks(self, hosts: Iterable[Host]) -> list[Task]:
+    def tasks(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
         return [Task(host, "install", timeout=HANG_SECONDS) for host in hosts]
 
 
@@ -105,7 +105,7 @@ class Plain:
     def plan(self, hosts: Iterable[Host]) -> list[Task]:
         return []
 
-    def tasks(self, hosts: Iterable[Host]) -> list[Task]:
+    def tasks(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
         if self._bundle is None:
             return [Task(host, "exec /bin/true") for host in hosts]
         return [task_for(host, self._bundle, ["facts"], 300.0) for host in hosts]
@@ -114,7 +114,7 @@ class Plain:
         return []
 
     def confirm(self, hosts: Iterable[Host]) -> list[Task]:
-        return self.tasks(hosts)
+        return self.tasks(hosts, {})
 
     def judge_plan(self, host: Host, outcome: Outcome) -> Verdict:
         return Verdict(True, True)

@@ -197,7 +197,7 @@ class SimInstall:
     def plan(self, hosts: Iterable[Host]) -> list[Task]:
         return [Task(host, "plan") for host in hosts]
 
-    def tasks(self, hosts: Iterable[Host]) -> list[Task]:
+    def tasks(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
         return [Task(host, "install") for host in hosts]
 
     def undo(self, hosts: Iterable[Host], told: Mapping[str, Mapping[str, Any]]) -> list[Task]:
