@@ -24,6 +24,7 @@ WANTED = ("smallq-deploy/install", "wanted")
 # An object may have 1 MiB in all; binaryData is base64, four characters for three bytes.
 CONFIGMAP_LIMIT = 760 * 1024
 _HOLD = 90  # seconds a pod stays on its node when its work is done, so that no other pod of the Job comes to this node
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
 _LABEL = re.compile(
     r"([A-Za-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?=[A-Za-z0-9]?([A-Za-z0-9_.-]*[A-Za-z0-9])?"
@@ -53,8 +54,8 @@ _TOLERATIONS = [
 
 
 def export_kubernetes(request: ExportRequest) -> dict[str, str]:
-    """Relative file name -> text. The bundle comes by ConfigMap where it is small enough, from ``bundle_dir`` of every
-    node where that is named, else in an image that the Dockerfile makes.
+    """Relative file name -> text. The bundle comes from ``bundle_dir`` of every node where that is named, in ``image``
+    where that is, else by ConfigMap where it is small enough, else in an image that the Dockerfile makes.
 
     Raises UsageError NO_HOSTS, BAD_VALUE, EXPORT_UNIT; access errors where the bundle cannot be read.
     """
@@ -65,7 +66,7 @@ def export_kubernetes(request: ExportRequest) -> dict[str, str]:
         raise UsageError(
             "EXPORT_UNIT",
             f"it must be for one compute unit, not for {', '.join(request.units) or 'none'}",
-            hint="name it, and only its hosts: --soc ascend910b --limit GROUP",
+            hint="make a bundle for one (`bundle create --soc ascend910b`), and name only its hosts with --limit",
         )
     cluster = _Cluster(request, request.units[0])
     files = {"namespace.yaml": dump(cluster.namespace()), **cluster.delivery_files()}
@@ -89,10 +90,15 @@ class _Cluster:
             self.size = request.bundle.stat().st_size
         except OSError as error:
             raise access_error(error, f"look at the bundle {request.bundle}") from error
-        self.by = "hostPath" if request.bundle_dir else "configMap" if self.size <= CONFIGMAP_LIMIT else "image"
-        self.image = request.image or (
-            f"smallq-deploy:{request.bundle_sha256[:12]}" if self.by == "image" else request.base_image
-        )
+        if request.bundle_dir:
+            self.by = "hostPath"
+        else:
+            self.by = "image" if request.image or self.size > CONFIGMAP_LIMIT else "configMap"
+        made = f"smallq-deploy:{request.bundle_sha256[:12]}"
+        self.image = request.image or (made if self.by == "image" else request.base_image)
+        for name in (self.image, request.base_image):
+            if not _IMAGE.fullmatch(name):
+                raise UsageError("BAD_VALUE", f"{name!r} is no image", hint="such as python:3.12-slim")
         self.bundle_name = request.bundle.name if self.by == "hostPath" else request.node_name
         self.options = request.options(Host(""))
         if "--cann" not in self.options:

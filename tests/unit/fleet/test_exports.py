@@ -164,7 +164,9 @@ def test_ansible_inventory_is_one_of_ours_too(bundle: Path, tmp_path: Path) -> N
     )
     write_export(exporter("ansible")(request_for(bundle, some)), tmp_path / "ansible")
     found = load_inventory(f"ansible:{tmp_path / 'ansible' / 'inventory.yml'}")
-    assert [dataclasses.replace(host, source="", groups=()) for host in found] == list(some)
+    assert [dataclasses.replace(host, source="", groups=()) for host in found] == [
+        dataclasses.replace(host, timeout=host.timeout or 900.0) for host in some
+    ]
     assert found.groups["rack_1"] == ("npu001",)
 
 
@@ -346,6 +348,8 @@ def test_kubernetes_configmap_holds_the_bundle(bundle: Path) -> None:
         ({"units": ("ascend310b",)}, "EXPORT_UNIT"),
         ({"namespace": "No"}, "BAD_VALUE"),
         ({"selector": ("a=b c",)}, "BAD_VALUE"),
+        ({"base_image": "x\nRUN id"}, "BAD_VALUE"),
+        ({"image": "--privileged"}, "BAD_VALUE"),
         ({"bundle": Path("gone.pyz")}, "IO_ERROR"),
     ],
 )
