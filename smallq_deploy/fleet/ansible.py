@@ -14,7 +14,7 @@ from typing import Any
 
 from smallq_deploy.fleet.assemble import Draft, Settings, assemble, groups_of, labelled, lineage, members
 from smallq_deploy.fleet.hosts import Inventory
-from smallq_deploy.fleet.ranges import MAX_HOSTS
+from smallq_deploy.fleet.ranges import MAX_HOSTS, quoted
 from smallq_deploy.fleet.settings import SECRET, host_name_problem, read_setting
 from smallq_deploy.package.yamlfile import Reader, Value
 
@@ -106,7 +106,7 @@ class AnsibleDraft:
         for name, group in self.groups.items():
             for child in group.children:
                 if child not in self.groups:
-                    self.reader.add(group.line, name, f"its child {child!a:.80} is no group here")
+                    self.reader.add(group.line, name, f"its child {quoted(child)} is no group here")
         self.reader.finish()
         above = belongs = None
         try:
@@ -270,11 +270,11 @@ def expand_ansible(word: str) -> list[str]:
     for match in _RANGE.finditer(word):
         texts = _column(match[1], match[2], int(match[3] or 1), word)
         if len(names) * len(texts) > MAX_HOSTS:
-            raise ValueError(f"{word!a:.80} stands for more than {MAX_HOSTS} names")
+            raise ValueError(f"{quoted(word)} stands for more than {MAX_HOSTS} names")
         names = [name + word[end : match.start()] + text for name in names for text in texts]
         end = match.end()
     if re.search(r"[\[\]]", _RANGE.sub("", word)):
-        raise ValueError(f"{word!a:.80} has a range that is not of Ansible's form [01:20]")
+        raise ValueError(f"{quoted(word)} has a range that is not of Ansible's form [01:20]")
     return [name + word[end:] for name in names]
 
 
@@ -283,16 +283,16 @@ def _column(low: str, high: str, step: int, word: str) -> list[str]:
     digits = re.fullmatch(r"[0-9]{1,18}", low) and re.fullmatch(r"[0-9]{1,18}", high)
     letters = re.fullmatch(r"[a-z]|[A-Z]", low) and re.fullmatch(r"[a-z]|[A-Z]", high)
     if not digits and not letters:
-        raise ValueError(f"{word!a:.80} has a range that is not of Ansible's form [01:20]")
+        raise ValueError(f"{quoted(word)} has a range that is not of Ansible's form [01:20]")
     if step < 1:
-        raise ValueError(f"{word!a:.80} has a step of 0")
+        raise ValueError(f"{quoted(word)} has a step of 0")
     first, last = (int(low), int(high)) if digits else (ord(low), ord(high))
     padded = bool(digits) and low.startswith("0") and len(low) > 1
     if padded and len(low) != len(high):
-        raise ValueError(f"{word!a:.80} has two widths: Ansible wants [01:20], both of one length")
+        raise ValueError(f"{quoted(word)} has two widths: Ansible wants [01:20], both of one length")
     if last < first:
-        raise ValueError(f"{word!a:.80} runs backwards")
+        raise ValueError(f"{quoted(word)} runs backwards")
     if (last - first) // step >= MAX_HOSTS:
-        raise ValueError(f"{word!a:.80} stands for more than {MAX_HOSTS} names")
+        raise ValueError(f"{quoted(word)} stands for more than {MAX_HOSTS} names")
     numbers = range(first, last + 1, step)
     return [str(n).zfill(len(low) if padded else 0) for n in numbers] if digits else [chr(n) for n in numbers]

@@ -8,6 +8,7 @@ from typing import Any
 
 from smallq_deploy.fleet.ansible import AnsibleDraft
 from smallq_deploy.fleet.hosts import Inventory
+from smallq_deploy.fleet.ranges import quoted
 from smallq_deploy.fleet.settings import SECRET, group_name_problem, near
 from smallq_deploy.package.yamlfile import Opaque, Reader, Value
 
@@ -51,7 +52,7 @@ def read_ini(reader: Reader, name: str, text: str) -> Inventory:
                 reader.add(line, "", f"in [{section:.80}:vars] a line is name=value")
     for group, line in wanted.items():
         if group not in draft.groups:
-            reader.add(line, "", f"{group!a:.80} is no group here{near(group, draft.groups)}")
+            reader.add(line, "", f"{quoted(group)} is no group here{near(group, draft.groups)}")
     for group, said in variables.items():
         draft.group(group, 0).vars.update(said)
     return draft.inventory()

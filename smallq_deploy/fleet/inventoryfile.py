@@ -9,7 +9,7 @@ from typing import Any
 from smallq_deploy.base.errors import PackageError, SmallqError
 from smallq_deploy.fleet.assemble import Draft, Settings, assemble, groups_of, labelled, lineage, members, suggestion
 from smallq_deploy.fleet.hosts import Inventory
-from smallq_deploy.fleet.ranges import MAX_HOSTS, expand
+from smallq_deploy.fleet.ranges import MAX_HOSTS, expand, quoted
 from smallq_deploy.fleet.settings import (
     KEYS,
     SECRET,
@@ -191,7 +191,7 @@ def _members(draft: Draft, value: Value, groups: Mapping[str, Value]) -> tuple[l
         missing = [name for name in names if name not in draft.hosts]
         hosts += [name for name in names if name in draft.hosts]
         if missing:
-            more = f" (and {len(missing) - 1} more of {word!r:.80})" if len(missing) > 1 else ""
+            more = f" (and {len(missing) - 1} more of {quoted(word)})" if len(missing) > 1 else ""
             known = suggestion(draft, missing[0]) if not more else ""
-            item.problem(f"{missing[0]!a:.80}{more} is no host or group here{known}")
+            item.problem(f"{quoted(missing[0])}{more} is no host or group here{known}")
     return hosts, inner

@@ -11,6 +11,12 @@ _PIECE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _NUMBER = re.compile(r"([0-9]{1,18})")
 
 
+def quoted(word: str) -> str:
+    """A word of somebody's file for a message, without what follows a '=': that may be a password on a wrong line."""
+    start, sign, _ = word.partition("=")
+    return f"{start + ('=...' if sign else '')!a:.80}"
+
+
 def split_list(text: str, separators: str = ",") -> list[str]:
     """The parts between separators that stand outside brackets, without blanks around them; empty ones left out."""
     parts, depth, start = [], 0, 0
@@ -54,7 +60,7 @@ def expand(text: str, limit: int = MAX_HOSTS) -> list[str]:
         return [text]
     parts = re.split(r"\[([^\[\]]*)\]", text)
     if any(sign in outside for outside in parts[::2] for sign in "[]"):
-        raise ValueError(f"{text[:80]!r} has a bracket without its partner")
+        raise ValueError(f"{quoted(text)} has a bracket without its partner")
     numbers = []
     count = 1
     for inside in parts[1::2]:
@@ -63,7 +69,7 @@ def expand(text: str, limit: int = MAX_HOSTS) -> list[str]:
         if count > 10**20:
             break
     if count > limit:
-        raise ValueError(f"{text[:80]!r} stands for {count} names; at most {limit} are read")
+        raise ValueError(f"{quoted(text)} stands for {count} names; at most {limit} are read")
     columns: list[Iterable[str]] = []
     for at, part in enumerate(parts):
         if at % 2 == 0:

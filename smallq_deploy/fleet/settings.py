@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from smallq_deploy.fleet.ranges import quoted
 from smallq_deploy.package.vendortree import VENDOR_PATTERN
 from smallq_deploy.package.yamlfile import Value
 
@@ -40,15 +41,15 @@ def host_name_problem(name: str) -> str:
     what = "letters, digits and . _ : -, not beginning with . or - or ending with :"
     if not name.isascii():
         odd = next(sign for sign in name if not sign.isascii())
-        return f"{name!a:.80} is no host name: U+{ord(odd):04X} is not ASCII; {what}"
-    return f"{name!r:.80} is no host name: {what}"
+        return f"{quoted(name)} is no host name: U+{ord(odd):04X} is not ASCII; {what}"
+    return f"{quoted(name)} is no host name: {what}"
 
 
 def group_name_problem(name: str) -> str:
     """Why ``name`` cannot be a group's name; '' when it can."""
     if name in RESERVED:
         return f"{name!r} has a meaning of its own and cannot name a group"
-    return "" if _GROUP.fullmatch(name) else f"{name!a:.80} is no group name: letters, digits and . _ -"
+    return "" if _GROUP.fullmatch(name) else f"{quoted(name)} is no group name: letters, digits and . _ -"
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -65,7 +66,7 @@ def _matched(value: Value, pattern: re.Pattern[str], what: str, *, shown: bool =
     if text is None:
         return None
     if not pattern.fullmatch(text):
-        value.problem(f"{text!a:.80} is not {what}" if shown else f"is not {what}")
+        value.problem(f"{quoted(text)} is not {what}" if shown else f"is not {what}")
         return None
     return text
 
