@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,23 @@ def read_ledger(path: Path) -> tuple[Header, tuple[Event, ...], int]:
 
     Raises UsageError NO_SUCH_RUN, PackageError BAD_LEDGER with the line, UsageError LEDGER_NEWER, access errors.
     """
+    lines = _lines(path)
+    header = _header(path, lines[0])
+    known = {host.name for host in header.hosts}
+    events = [_event(path, number, line, known) for number, line in enumerate(lines[1:], 2)]
+    return header, tuple(events), sum(map(len, lines)) + len(lines)
+
+
+def peek_ledger(path: Path) -> tuple[Header, Event | None]:
+    """What was asked for, and the last that happened; what is between is not looked at. Raises as read_ledger."""
+    lines = _lines(path)
+    header = _header(path, lines[0])
+    known = {host.name for host in header.hosts}
+    return header, _event(path, len(lines), lines[-1], known) if len(lines) > 1 else None
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The whole lines; one at least."""
     try:
         raw = read_plain(path)
     except FileNotFoundError:
@@ -221,34 +239,36 @@ def read_ledger(path: Path) -> tuple[Header, tuple[Event, ...], int]:
         ) from None
     except OSError as error:
         raise access_error(error, f"read {path}") from error
-    lines = raw.split(b"\n")
-    torn = lines.pop()
-    documents: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            documents.append(_document(number, line))
-        except ValueError as error:
-            raise _bad_ledger(path, number, str(error)) from None
-    if not documents:
+    lines = raw.split(b"\n")[:-1]
+    if not lines:
         raise _bad_ledger(path, 1, "there is no whole line")
-    version = documents[0].get("schema_version")
+    return lines
+
+
+def _header(path: Path, line: bytes) -> Header:
+    try:
+        document = _document(1, line)
+    except ValueError as error:
+        raise _bad_ledger(path, 1, str(error)) from None
+    version = document.get("schema_version")
     if isinstance(version, int) and version > SCHEMA:
         hint = "use the version of smallq-deploy that wrote it, or a newer one"
         raise UsageError("LEDGER_NEWER", f"{path} has schema version {version}, this tool reads {SCHEMA}", hint=hint)
-    events: list[Event] = []
-    number = 1
     try:
-        header = Header.from_dict(documents[0])
-        known = {host.name for host in header.hosts}
-        for document in documents[1:]:
-            number += 1
-            event = event_from_dict({key: value for key, value in document.items() if key not in ("n", "at")})
-            if not known.issuperset(_hosts_of(event)):
-                raise ValueError("it names a host that is not in the first line")
-            events.append(event)
+        return Header.from_dict(document)
     except (KeyError, TypeError, ValueError, AttributeError, SmallqError) as error:
-        raise _bad_ledger(path, number, str(error) or type(error).__name__) from None
-    return header, tuple(events), len(raw) - len(torn)
+        raise _bad_ledger(path, 1, f"{type(error).__name__}: {error}") from None
+
+
+def _event(path: Path, number: int, line: bytes, known: AbstractSet[str]) -> Event:
+    try:
+        document = _document(number, line)
+        event = event_from_dict({key: value for key, value in document.items() if key not in ("n", "at")})
+        if not known >= set(_hosts_of(event)):
+            raise ValueError("it names a host that is not in the first line")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _bad_ledger(path, number, f"{type(error).__name__}: {error}") from None
+    return event
 
 
 def _hosts_of(event: Event) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from smallq_deploy.fleet.waves import (
     Run,
     Soak,
     Soaked,
+    Step,
     fold,
     next_step,
 )
@@ -36,8 +37,8 @@ class Rollout:
     """One run over ``hosts``; a ledger that has events already makes it go on where those end.
 
     ``batch``: hosts that are changed at once, 0 for a whole wave (with hooks 16, for these are out of service
-    together). ``watch`` sees every event after it was written, and the state with it. ``stop``: nothing is begun any
-    more, hosts that run go on to their end.
+    together). ``watch`` sees every event after it was written, and the state with it; ``announce`` each step before
+    it is performed (a pause once). ``stop``: nothing is begun any more, hosts that run go on to their end.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Rollout:
         hooks: Hooks | None = None,
         batch: int = 0,
         watch: Callable[[Event, RolloutState], None] = lambda event, state: None,
+        announce: Callable[[Step], None] = lambda step: None,
         stop: threading.Event | None = None,
     ) -> None:
         self._action = action
         self._ledger = ledger
         self._hooks = hooks or Hooks()
         self._watch = watch
+        self._announce = announce
         self._stop = stop or threading.Event()
         self._halt = threading.Event()
         self.state = fold(ledger.header.policy, ledger.header.members, ledger.events)
@@ -71,6 +74,7 @@ class Rollout:
         that run have ended; a host's failure is in the report, never an exception."""
         start = time.monotonic()
         result, reason = "interrupted", "stopped here before its end"
+        announced: Step | None = None
         with _Listener(self._listen):
             if self.state.paused:
                 self._emit(Asked("resume"))
@@ -83,6 +87,9 @@ class Rollout:
                     break
                 if self._stop.is_set():
                     break
+                if step != announced:
+                    self._announce(step)
+                announced = step
                 self._perform(step)
             if result != "interrupted" and self.state.closed is None:
                 self._emit(Closed(result, reason))

@@ -17,7 +17,7 @@ from typing import Any
 
 from smallq_deploy.base.errors import ConflictError, SmallqError, UsageError, access_error
 from smallq_deploy.base.lock import exclusive_lock, read_owner
-from smallq_deploy.fleet.ledger import read_ledger
+from smallq_deploy.fleet.ledger import peek_ledger
 from smallq_deploy.fleet.waves import Closed
 
 _RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
@@ -72,10 +72,9 @@ def _info(path: Path) -> RunInfo:
     run, folder = path.parent.name, path.parent.parent
     busy = _alive(read_owner(folder) or {}, run)
     try:
-        header, events, _ = read_ledger(path)
+        header, last = peek_ledger(path)
     except SmallqError as error:
         return RunInfo(path, run, "", folder.name, "", 0, "", busy, error.message)
-    last = events[-1] if events else None
     result = last.result if isinstance(last, Closed) else ""
     return RunInfo(path, run, header.action, header.inventory, header.started, len(header.hosts), result, busy)
 

@@ -20,7 +20,7 @@ from smallq_deploy.fleet.policy import Policy
 from smallq_deploy.fleet.rollout import Rollout
 from smallq_deploy.fleet.runs import RunInfo
 from smallq_deploy.fleet.transport import Task
-from smallq_deploy.fleet.waves import Begun, Closed, Ended, Event, Kind, Soaked
+from smallq_deploy.fleet.waves import Begun, Closed, Ended, Event, Kind, Pause, Run, Soak, Soaked, Step
 from tests.support.fleetsim import NEW, OLD, SimInstall, SimTransport, World, header_of, hosts_of
 
 RUN = "20261201T000000Z-000000"
@@ -36,6 +36,7 @@ class Fleet:
         self.stop = threading.Event()
         self.before: Callable[[Task], None] = lambda task: None
         self.watch: Callable[[Event, Any], None] = lambda event, state: None
+        self.announced: list[Step] = []
         self.hooks = Hooks()
         self.parallel = 1
         self.batch = 0
@@ -67,6 +68,7 @@ class Fleet:
                 hooks=self.hooks,
                 batch=self.batch,
                 watch=lambda event, state: self.watch(event, state),
+                announce=self.announced.append,
                 stop=self.stop,
             ).run()
 
@@ -275,6 +277,7 @@ def test_pause_begins_no_further_host_until_resume(tmp_path: Path) -> None:
     request_resume(fleet.info)
     thread.join(30)
     assert reports[0].counts == {"changed": 10}
+    assert fleet.announced.count(Pause()) == 1
     assert [event.what for event in fleet.events() if event.name == "asked"] == ["pause", "resume"]  # type: ignore[union-attr]
 
 
@@ -331,6 +334,9 @@ def test_soak_waits_between_waves_and_abort_ends_it(tmp_path: Path) -> None:
     report = fleet.run(waves="1,2,100%", soak="0.05s")
     assert [event.wave for event in fleet.events() if isinstance(event, Soaked)] == [1, 2]
     assert (report.result, report.counts) == ("aborted", {"not-run": 1, "changed": 2})
+    assert [step.kind.value if isinstance(step, Run) else step for step in fleet.announced] == [
+        *("plan", "change", Soak(1, 0.05), "change", Soak(2, 0.05))
+    ]
 
 
 def test_hosts_with_a_lost_outcome_run_once_more_then_are_only_asked(tmp_path: Path) -> None:
