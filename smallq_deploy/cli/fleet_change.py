@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smallq_deploy.base.errors import UsageError
+from smallq_deploy.base.errors import PackageError, UsageError
 from smallq_deploy.cli.fleet_options import Fleet, inventory_options, reach_options
 from smallq_deploy.cli.fleet_rollout import Plan, rollout_options, start
 from smallq_deploy.cli.options import PATH, Call, command, option
@@ -101,8 +101,8 @@ def _bundle(
     for package in packages:
         signing.read_run(call, package)
     if signing.required and not packages:
-        raise UsageError(
-            "SIGNATURE_MISSING", "packages built here are not signed", hint="name signed packages, or a signed --bundle"
+        raise PackageError(
+            "NO_SIGNATURE", "packages built here are not signed", hint="name signed packages, or a signed --bundle"
         )
     with call.events.step("pack the tool and the packages into one file"):
         return package_bundle(Session(call, mutating=False).release, packages, runtimes)

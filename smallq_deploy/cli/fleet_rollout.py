@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smallq_deploy.base.errors import HostsFailedError, SmallqError, UsageError, access_error
+from smallq_deploy.base.errors import ExitStatus, HostsFailedError, SmallqError, UsageError, access_error
 from smallq_deploy.cli.fleet_options import Fleet, stop_on_interrupt
 from smallq_deploy.cli.options import Call, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table
@@ -242,7 +242,7 @@ class _Told:
             if event.kind is Kind.CHANGE and event.wave > self._waves:
                 self._waves = event.wave
                 size = len(state.waves[event.wave - 1])
-                self._events.note(f"wave {event.wave} of {len(state.waves)}: {size} hosts")
+                self._events.note(f"wave {event.wave} of {len(state.waves)}: {size} host{'s' * (size != 1)}")
             elif event.kind is Kind.UNDO:
                 self._events.note(f"taking wave {event.wave} back: {len(event.hosts)} hosts ({state.over})")
         elif isinstance(event, Ended):
@@ -305,18 +305,23 @@ def _failed_line(host: HostResult) -> str:
 
 
 def _error(report: Report) -> SmallqError | None:
-    from smallq_deploy.base.errors import ExitStatus
-
     status = report.exit_status
     if status is ExitStatus.OK:
         return None
-    count = len(report.failed)
-    error: SmallqError = HostsFailedError(
-        "FLEET_" + report.result.upper().replace("-", "_") if report.result != "done" else "HOSTS_FAILED",
-        f"fleet {report.action} {report.result}: {count} of {len(report.hosts)} hosts are not as wanted",
-        hint=(report.how_to_resume and f"`{report.how_to_resume}` goes on")
-        or "`smallq-deploy fleet check` shows what each host has; the same command again changes only what is left",
-        details={"run": report.run, "codes": sorted({host.code for host in report.failed if host.code})},
-    )  # fmt: skip
-    error.exit_status = status
-    return error
+    if status is ExitStatus.INTERRUPTED:
+        done = sum(host.status not in ("not-run", "unknown") for host in report.hosts)
+        stop = SmallqError(
+            "INTERRUPTED",
+            f"fleet {report.action} interrupted; {done} of {len(report.hosts)} hosts had their turn",
+            hint=f"`{report.how_to_resume}` goes on",
+            details={"run": report.run},
+        )
+        stop.exit_status = status
+        return stop
+    codes = sorted({host.code for host in report.failed if host.code})
+    return HostsFailedError(
+        "HOSTS_FAILED",
+        f"fleet {report.action} {report.result}: {len(report.failed)} of {len(report.hosts)} hosts are not as wanted",
+        hint="`smallq-deploy fleet check` shows what each has; the same command again changes only what is left",
+        details={"run": report.run, "result": report.result, "codes": codes},
+    )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smallq_deploy.base.errors import UsageError, access_error
+from smallq_deploy.base.errors import ConflictError, UsageError, access_error
 from smallq_deploy.base.fsops import sha256_file
 from smallq_deploy.fleet.transport import Upload
 from smallq_deploy.operate.built import data_home
@@ -91,5 +91,5 @@ def _folder() -> Path:
     except OSError as error:
         raise access_error(error, f"make {folder}") from error
     if folder.stat().st_uid != os.geteuid():
-        raise UsageError("NOT_OURS", f"{folder} belongs to somebody else", hint="set XDG_DATA_HOME")
+        raise ConflictError("NOT_OURS", f"{folder} belongs to somebody else", hint="set XDG_DATA_HOME")
     return folder

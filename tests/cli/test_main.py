@@ -17,7 +17,7 @@ from tests.cli.support import checked, smallq, validate
 from tests.conftest import CHECKOUT
 from tests.docs.generate import commands
 
-HEAVY = {"requests", "rich", "yaml", "elftools"}
+HEAVY = {"requests", "rich", "yaml", "elftools", "jinja2", "pyinfra", "gevent", "selenium"}
 COMMANDS = [name for name, _ in commands()]
 
 
