@@ -282,7 +282,8 @@ class _Cluster:
         return found
 
     def _command(self, words: Sequence[str]) -> list[str]:
-        return ["python3", f"{PLACE}/{self.bundle_name}", *words]
+        """A list of words in a manifest: Kubernetes fills in $(NAME) there, and makes $( of $$(."""
+        return [word.replace("$(", "$$(") for word in ("python3", f"{PLACE}/{self.bundle_name}", *words)]
 
     def _container(self, name: str, words: Sequence[str], *, held: str = "", change: bool = True) -> dict[str, Any]:
         mounts = [

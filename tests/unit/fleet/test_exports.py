@@ -271,7 +271,11 @@ def pods(manifests: Mapping[str, Any]) -> list[dict[str, Any]]:
 def test_kubernetes_manifests_are_valid(bundle: Path, delivery: str) -> None:
     if delivery == "image":
         bundle.write_bytes(os.urandom(CONFIGMAP_LIMIT + 1))
-    more = {"bundle_dir": "/srv/no" if delivery == "hostPath" else "", "namespace": "1e3", "cann": "/opt/a b/cann"}
+    more = {
+        "bundle_dir": "/srv/no" if delivery == "hostPath" else "",
+        "namespace": "1e3",
+        "cann": "/opt/a $(HOME) b/cann",
+    }
     files = exporter("kubernetes")(request_for(bundle, hosts(40, shared_opp=""), **more))
     manifests = validated(files)
     assert ("bundle.yaml" in files, "Dockerfile" in files) == (delivery == "configMap", delivery == "image")
@@ -288,7 +292,7 @@ def test_kubernetes_manifests_are_valid(bundle: Path, delivery: str) -> None:
             assert not any("subPath" in mount for mount in container["volumeMounts"])
             assert container["securityContext"]["runAsUser"] == 0
             assert container["securityContext"]["privileged"] is False
-            assert "/opt/a b/cann" in container["command"]
+            assert "/opt/a $$(HOME) b/cann" in container["command"]
         terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         for term in terms:
             keys = {item["key"] for item in term["matchExpressions"]}
