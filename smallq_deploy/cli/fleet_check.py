@@ -67,7 +67,9 @@ def check(
 
     targets = {name: values.pop(name) for name in ("save", "html", "csv", "prometheus")}
     fleet = Fleet.take(call, values)
-    intended = _intended(call, expect, expect_cann)
+    intended = _intended(expect, expect_cann)
+    for problem in fleet.unresolved():
+        call.events.warning(problem.message)
     if watch is not None and call.json:
         raise UsageError("USAGE", "--watch prints for people: it excludes --json", hint="leave one of them out")
     words = ("facts", *(["--verify"] if contents else []))
@@ -113,7 +115,7 @@ def _look(
     )
 
 
-def _intended(call: Call, expect: str | None, cann: str | None) -> Intended:
+def _intended(expect: str | None, cann: str | None) -> Intended:
     """What the options say should be there. Raises what reading a package, bundle or release raises, BAD_SPECIFIER."""
     from smallq_deploy.base.versions import CannSpecifier
     from smallq_deploy.fleet.matrix import Intended

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smallq_deploy.base.errors import UsageError
+from smallq_deploy.base.errors import SmallqError, UsageError
 from smallq_deploy.cli.options import PATH, Call, option
 
 if TYPE_CHECKING:
@@ -95,12 +95,18 @@ class Fleet:
             raise UsageError("NO_HOSTS", otherwise, hint="`smallq-deploy fleet runs` lists runs and what they did")
         return replace(self, inventory=replace(self.inventory, hosts=hosts))
 
+    def unresolved(self) -> list[SmallqError]:
+        """UNKNOWN_ADDRESS for every name that does not resolve here."""
+        from smallq_deploy.fleet.names import check_names
+
+        return check_names((*self.inventory.hosts, *self.inventory.relays))
+
     @contextmanager
     def engine(self) -> Iterator[Transport]:
         """The engine, closed in the end."""
         from smallq_deploy.fleet.engines import make_engine
 
-        engine = make_engine(self.transport_name, self.parallel)
+        engine = make_engine(self.transport_name, self.parallel, self.inventory.relays)
         try:
             yield engine
         finally:

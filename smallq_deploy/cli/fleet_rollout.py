@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smallq_deploy.base.errors import ExitStatus, HostsFailedError, SmallqError, UsageError, access_error
+from smallq_deploy.base.errors import (
+    ExitStatus,
+    HostsFailedError,
+    SmallqError,
+    UsageError,
+    access_error,
+    raise_problems,
+)
 from smallq_deploy.cli.fleet_options import Fleet, stop_on_interrupt
 from smallq_deploy.cli.options import Call, option
 from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table
@@ -83,6 +90,8 @@ def start(fleet: Fleet, bundle: NodeBundle, make: Callable[[NodeBundle], HostAct
     from smallq_deploy.fleet.runs import controller_lock, fleet_folder, new_run_id
 
     call, inventory, action = fleet.call, fleet.inventory, make(bundle)
+    if not plan.policy.skip_unplannable:
+        raise_problems(fleet.unresolved())
     with fleet.engine() as engine:
         if call.dry_run:
             return _planned(fleet, action, engine)
@@ -102,6 +111,7 @@ def start(fleet: Fleet, bundle: NodeBundle, make: Callable[[NodeBundle], HostAct
             "batch": plan.batch,
             "transport": fleet.transport_name,
             "parallel": fleet.parallel,
+            "relays": [host.to_dict() for host in inventory.relays],
             "bundle": {"sha256": bundle.sha256, "name": bundle.path.name},
         }
         header = Header(run, action.name, inventory.name, inventory.digest, hosts, plan.policy, options)
@@ -117,6 +127,7 @@ def resume(call: Call, run: RunInfo, transport: str | None, parallel: int) -> An
     from smallq_deploy.fleet.actions import HostAction
     from smallq_deploy.fleet.bundles import existing
     from smallq_deploy.fleet.engines import make_engine
+    from smallq_deploy.fleet.hosts import Host
     from smallq_deploy.fleet.ledger import Ledger
     from smallq_deploy.fleet.runs import controller_lock
 
@@ -139,7 +150,8 @@ def resume(call: Call, run: RunInfo, transport: str | None, parallel: int) -> An
             frozenset(options["expected"]),
             {name: tuple(words) for name, words in options["per_host"].items()},
         )
-        engine = make_engine(transport or options["transport"], parallel or int(options["parallel"]))
+        relays = [Host.from_dict(record) for record in options["relays"]]
+        engine = make_engine(transport or options["transport"], parallel or int(options["parallel"]), relays)
         try:
             report = _perform(call, action, engine, ledger, options["hooks"], int(options["batch"]))
         finally:
