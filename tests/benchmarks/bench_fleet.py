@@ -32,7 +32,7 @@ from tests.support import sshd
 
 SECONDS_BAR, MEGABYTES_BAR = 30.0, 300.0
 WALL_BAR, CPU_BAR = 4.0, 5.0
-KILLS_A_ROLLOUT = 5
+KILLS_A_ROLLOUT = 2
 FORKS = 50
 CONTROLLER = [sys.executable, "-m", "tests.benchmarks.fleet_controller"]
 
@@ -87,7 +87,7 @@ def size(work: Path, hosts: int) -> tuple[list[Figure], float]:
 
 
 def kills(work: Path, hosts: int, count: int, seconds: float) -> list[Figure]:
-    """Controllers killed at random moments, five in each rollout, which is then brought to its end."""
+    """Controllers killed at random moments, two in each rollout, which is then brought to its end."""
     seed = random.SystemRandom().randrange(2**32)
     chance, most, done, amid = random.Random(seed), 0, 0, 0
     complete = True
@@ -97,7 +97,7 @@ def kills(work: Path, hosts: int, count: int, seconds: float) -> list[Figure]:
         for _ in range(min(KILLS_A_ROLLOUT, count - done)):
             child = _start(folder, hosts, "6%")
             before = len(_runs(folder))
-            time.sleep(chance.uniform(0, seconds / 2))
+            time.sleep(chance.uniform(0, seconds))
             child.kill()
             child.communicate()
             done += 1
