@@ -43,6 +43,12 @@ def _arch(row: Row) -> str:
     return f"{row.arch}, CANN for {row.cann_arch}" if row.cann_arch not in ("", row.arch) else row.arch
 
 
+def _package(row: Row) -> str:
+    """What was installed; the digest of a tree that came without a package. That of an installed one also tells the
+    path of the opp directory, which bin/set_env.bash holds, so it may differ where nothing else does."""
+    return (row.package or row.digest)[:_SHORT]
+
+
 def _health(row: Row) -> str:
     unknown = row.npus - row.healthy - len(row.unhealthy)
     counts = [f"{row.healthy} OK"] * bool(row.healthy) + [f"{unknown} unknown"] * bool(unknown)
@@ -79,8 +85,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("remark", "remark", lambda row: row.remark, uniform=True),
     Column("state", "state", lambda row: row.state, uniform=True),
     Column("release", "release", lambda row: row.release or row.origin, uniform=True),
-    Column("package", "package", lambda row: row.package[:_SHORT], uniform=True),
-    Column("digest", "digest", lambda row: row.digest[:_SHORT], uniform=True),
+    Column("package", "package", _package, uniform=True),
+    Column("digest", "digest", lambda row: row.digest[:_SHORT]),
     Column("generation", "generation", lambda row: str(row.generation or ""), lambda row: row.generation),
     Column("smoke", "smoke", _proof),
     Column(
