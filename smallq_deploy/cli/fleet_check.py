@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smallq_deploy.fleet.transport import Transport
 
 _SHOWN = 30
+_WIDEST = 100  # characters of a list of hosts
 _COLUMNS = ("arch", "soc", "npus", "health", "driver", "cann", "release", "digest", "state", "drift", "smoke", "age")
 
 _FILES = (
@@ -150,25 +151,33 @@ def check_blocks(found: Matrix, *, every: bool) -> list[Block]:
     summary = found.summary
     blocks: list[Block] = []
     if found.failures:
-        points = [f"{fault.names}: {fault.text} [{fault.code}]" for fault in found.failures[:_SHOWN]]
+        points = [f"{_short(fault.names)}: {fault.text} [{fault.code}]" for fault in found.failures[:_SHOWN]]
         blocks.append(Bullets(f"could not be asked: {summary['failed']} of {summary['hosts']} hosts", points))
     norm = found.norm
     if norm is not None and found.outliers:
-        points = [f"{group.names}: {'; '.join(map(str, group.differs))}" for group in found.outliers[:_SHOWN]]
+        points = [f"{_short(group.names)}: {'; '.join(map(str, group.differs))}" for group in found.outliers[:_SHOWN]]
         title = f"{summary['alike']} hosts are alike, {summary['differ']} differ:"
         blocks.append(Bullets(title, [*points, *_more(len(found.outliers))]))
     if found.faults:
-        points = [f"{fault.names}: {fault.text} [{fault.code}]" for fault in found.faults[:_SHOWN]]
+        points = [f"{_short(fault.names)}: {fault.text} [{fault.code}]" for fault in found.faults[:_SHOWN]]
         blocks.append(Bullets("not as it should be:", [*points, *_more(len(found.faults))]))
     if norm is not None:
         from smallq_deploy.fleet.columns import BY_KEY
 
         title = f"{len(norm.hosts)} hosts like this" if found.outliers or found.failed else "all hosts like this"
         pairs = [(BY_KEY[key].title, value) for key, value in norm.values.items()]
-        blocks += [Line(f"{title}: {norm.names}"), Facts(pairs)]
+        blocks += [Line(f"{title}: {_short(norm.names)}"), Facts(pairs)]
     if every or len(found.rows) <= 8:
         blocks.append(_table(found))
     return blocks
+
+
+def _short(names: str) -> str:
+    """A list of hosts that fits a line; --json has it whole."""
+    if len(names) <= _WIDEST:
+        return names
+    cut = names.rfind(",", 0, _WIDEST)
+    return f"{names[: cut if cut > 0 else _WIDEST]},..."
 
 
 def _more(count: int) -> list[str]:
@@ -237,11 +246,11 @@ def _report_blocks(found: Comparison) -> list[Block]:
     if found.gone or found.added:
         blocks.append(Facts([("gone", compress(found.gone)), ("new", compress(found.added))]))
     if found.changed:
-        points = [f"{item.names}: {'; '.join(map(str, item.changes))}" for item in found.changed[:_SHOWN]]
+        points = [f"{_short(item.names)}: {'; '.join(map(str, item.changes))}" for item in found.changed[:_SHOWN]]
         blocks.append(Bullets("changed:", [*points, *_more(len(found.changed))]))
     for title, faults in (("wrong now, and was not:", found.appeared), ("was wrong, and is no longer:", found.mended)):
         if faults:
-            points = [f"{fault.names}: {fault.text} [{fault.code}]" for fault in faults[:_SHOWN]]
+            points = [f"{_short(fault.names)}: {fault.text} [{fault.code}]" for fault in faults[:_SHOWN]]
             blocks.append(Bullets(title, [*points, *_more(len(faults))]))
     blocks.append(Line(f"unchanged: {len(found.unchanged)} hosts"))
     return blocks
