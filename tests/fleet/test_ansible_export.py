@@ -26,7 +26,10 @@ from tests.support import sshd
 
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 NAMES = ["n01", "n02", "n03", "n04", "n05"]
-pytestmark = pytest.mark.skipif(not PLAYBOOK.exists(), reason="ansible-core is not installed")
+pytestmark = [
+    pytest.mark.skipif(not PLAYBOOK.exists(), reason="ansible-core is not installed"),
+    pytest.mark.timeout(900),  # Ansible starts a Python for every task on every host
+]
 
 
 @dataclass
@@ -113,14 +116,14 @@ def fleet(toolkits: sshd.Farm, packed: Path, tmp_path: Path) -> Fleet:
 
 
 def test_installs_for_real_and_the_second_run_changes_nothing(fleet: Fleet, tmp_path: Path) -> None:
-    place = fleet.export(tmp_path / "ansible", waves="1,60%")
+    place = fleet.export(tmp_path / "ansible", waves="1")
     checked = ansible(place, "install.yml", "--check")
     assert checked.status == 0, checked.text
     assert [generation(host) for host in fleet.hosts] == [0] * 5
 
     first = ansible(place, "install.yml")
     assert first.status == 0, first.text
-    assert first.text.count("PLAY [Install the operator") == 3  # 1, 3 and 5 hosts
+    assert first.text.count("PLAY [Install the operator") == 2  # one host, then four
     assert all(count >= 1 for count in first.counted("changed").values())
     assert [generation(host) for host in fleet.hosts] == [1] * 5
 
@@ -129,9 +132,9 @@ def test_installs_for_real_and_the_second_run_changes_nothing(fleet: Fleet, tmp_
     assert second.counted("changed") == dict.fromkeys(NAMES, 0)
 
     for play in ("smoke.yml", "verify.yml"):
-        done = ansible(place, play)
+        done = ansible(place, play, "--limit", "rack_1")
         assert done.status == 0, done.text
-        assert done.counted("changed") == dict.fromkeys(NAMES, 0)
+        assert done.counted("changed") == {"n01": 0, "n02": 0}
 
     back = ansible(place, "rollback.yml")
     assert back.status == 0, back.text
