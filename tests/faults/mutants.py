@@ -308,7 +308,7 @@ def try_one(
 
 
 def _run(command: list[str], place: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=1800)
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=5400)
 
 
 def main() -> int:

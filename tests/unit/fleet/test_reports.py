@@ -147,7 +147,8 @@ def test_terminal_shows_outliers_first_and_every_host_when_asked(hundred: Matrix
     lines = plain_lines(check_blocks(hundred, every=False))
     text = "\n".join(lines)
     assert hundred.norm is not None
-    assert text.index("differ:") < text.index(hundred.norm.names)
+    assert text.index("differ:") < text.index("hosts like this: npu")
+    assert max(map(len, lines)) < 160 < len(hundred.norm.names), "a long list of hosts is cut"
     assert len(lines) < 60
     for group in hundred.outliers:
         assert group.names in text
