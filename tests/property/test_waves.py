@@ -57,6 +57,7 @@ def rollout(names: list[str], world: World, policy: Policy, parallel: int, event
     return report, ledger.written
 
 
+@settings(deadline=None)
 @given(fleets(60), policies)
 def test_waves_hold_every_host_once_and_grow(fleet: tuple[list[str], World], policy: Policy) -> None:
     names, world = fleet
@@ -78,6 +79,7 @@ def test_waves_hold_every_host_once_and_grow(fleet: tuple[list[str], World], pol
         assert all(turn[leader] <= wave.number for leader in wave.verify.values())
 
 
+@settings(deadline=None)
 @given(policies)
 def test_a_policy_is_what_its_texts_say(policy: Policy) -> None:
     assert Policy.from_dict(policy.to_dict()) == policy

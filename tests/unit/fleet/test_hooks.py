@@ -155,6 +155,14 @@ def test_hosts_whose_turn_did_not_come_are_put_back(tmp_path: Path) -> None:
     assert {line.split()[1] for line in _log(tmp_path) if line.startswith("undrain")} == set("acdef")
 
 
+def test_no_further_batch_is_drained_after_too_many_failures(tmp_path: Path) -> None:
+    hosts = hosts_of(list("abcdef"))
+    hooks = Hooks(before=_hook(tmp_path, "drain"), after=_hook(tmp_path, "undrain"))
+    with Ledger.create(tmp_path, header_of(hosts, Policy.parse(waves="100%", on_fail="stop"))) as ledger:
+        Rollout(hosts, SimInstall(), SimTransport(World({"b": "fails"})), ledger, hooks=hooks, batch=2).run()
+    assert {line.split()[1] for line in _log(tmp_path)} == {"a", "b"}
+
+
 def test_a_controller_killed_before_a_host_was_put_back(tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
