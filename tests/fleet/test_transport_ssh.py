@@ -67,7 +67,8 @@ def test_twenty_hosts_get_a_file_once_and_answer_with_their_own_status(
             outcome = found[server.name]
             assert (outcome.state, outcome.exit_status, outcome.uploaded) == (State.DONE, 5, travelled), outcome
             assert outcome.stdout == f"from {server.home} {type(engine).__name__}\n"
-            assert [item.name for item in (server.home / PLACE).iterdir()] == ["tool.pyz"]
+            assert (server.home / PLACE / "tool.pyz").read_bytes() == content
+            assert not [item for item in (server.home / PLACE).iterdir() if item.name.startswith(".")]
 
 
 def test_output_is_exact_however_long_and_whatever_bytes(farm: sshd.Farm, run: Run) -> None:
@@ -135,7 +136,7 @@ def test_hashed_known_hosts_are_read(farm: sshd.Farm, run: Run, tmp_path: Path) 
 def test_a_host_whose_link_is_down_is_unreachable_and_the_others_answer(namespace_farm: sshd.Farm, run: Run) -> None:
     sshd.link(namespace_farm[2], "down")
     try:
-        found = run(*(Task(host, "echo here", timeout=6.0) for host in namespace_farm.hosts))
+        found = run(*(Task(host, "echo here", timeout=4.0) for host in namespace_farm.hosts))
     finally:
         sshd.link(namespace_farm[2], "up")
     assert found.pop("x3").state is State.UNREACHABLE
