@@ -18,7 +18,6 @@ _KINDS = ("ansible", "kubernetes", "slurm", "clustershell", "ssh")
 
 @command(
     "fleet export",
-    toolkit=False,
     example="smallq-deploy fleet export ansible -i hosts.yaml --bundle smallq.pyz -o ansible/",
 )
 @click.argument("kind", type=click.Choice(_KINDS))
@@ -28,9 +27,6 @@ _KINDS = ("ansible", "kubernetes", "slurm", "clustershell", "ssh")
 @option("--waves", default="1,5%,25%,100%", metavar="SIZES", help="Hosts changed after each wave.")
 @option("--max-fail", default="0", metavar="N|P%", help="Failed hosts allowed in a wave.")
 @option("--host-timeout", type=click.FloatRange(min=1), default=900.0, metavar="SECONDS", help="For one host.")
-@option("--cann", metavar="DIR", help="The toolkit on hosts for which the inventory names none.")
-@option("--opp", metavar="DIR", help="The opp directory on such hosts.")
-@option("--vendor", metavar="NAME", help="The vendor directory on such hosts.")
 @option("--namespace", default="smallq-deploy", metavar="NAME", help="Kubernetes: the namespace.")
 @option("--image", default="", metavar="IMAGE", help="Kubernetes: an image that has the bundle.")
 @option("--base-image", default="python:3.12-slim", metavar="IMAGE", help="Kubernetes: what runs the bundle.")
@@ -46,16 +42,14 @@ def export(
     waves: str,
     max_fail: str,
     host_timeout: float,
-    cann: str | None,
-    opp: str | None,
-    vendor: str | None,
     selector: tuple[str, ...],
     **values: Any,
 ) -> Answer:
     """Write files for Ansible, Kubernetes, Slurm, ClusterShell or plain ssh that install a bundle in waves.
 
     They run the bundle's single-host commands and read their exit statuses; nothing else is in them. A file that was
-    edited since an earlier export is never overwritten.
+    edited since an earlier export is never overwritten. --cann, --opp and --vendor are for hosts for which the
+    inventory names none.
     """
     from smallq_deploy.fleet.bundles import existing
     from smallq_deploy.fleet.export import exporter
@@ -75,9 +69,9 @@ def export(
         found.sha256,
         tuple(sorted({unit for entry in packages for unit in entry.units})),
         tuple(sorted({entry.arch for entry in packages})),
-        cann or "",
-        opp or "",
-        vendor or "",
+        str(call.cann or ""),
+        str(call.opp or ""),
+        call.vendor or "",
         Policy.parse(waves=waves, max_fail=max_fail),
         host_timeout,
         selector=selector,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from smallq_deploy.fleet.outcome import HostResult, Report
     from smallq_deploy.fleet.policy import Policy
     from smallq_deploy.fleet.runs import RunInfo
-    from smallq_deploy.fleet.waves import Event, RolloutState
+    from smallq_deploy.fleet.waves import Event, RolloutState, Step
 
 _SHOWN = 40  # failed hosts in the text; --json has all
 _BUNDLE = "bundle.pyz"
@@ -74,7 +74,7 @@ class Plan:
 
     @staticmethod
     def take(values: dict[str, Any]) -> Plan:
-        """Raises UsageError BAD_WAVES, BAD_LIMIT, BAD_SOAK, BAD_HOOK."""
+        """Raises UsageError BAD_WAVES, BAD_MAX_FAIL, BAD_SOAK, BAD_HOOK."""
         from smallq_deploy.fleet.hooks import Hooks
         from smallq_deploy.fleet.policy import Policy
 
@@ -229,6 +229,7 @@ def _perform(call: Call, action: HostAction, engine: Any, ledger: Any, hooks: Ma
             hooks=Hooks.from_dict(hooks),
             batch=batch,
             watch=told,
+            announce=told.announce,
             stop=stop,
         )
         return rollout.run()
@@ -264,6 +265,15 @@ class _Told:
                 hint = f"; {event.hint}" if event.hint else ""
                 self._events.note(f"{event.host}: {event.kind.value} failed: {event.message} [{event.code}]{hint}")
             self._progress(state)
+
+    def announce(self, step: Step) -> None:
+        """What is waited for."""
+        from smallq_deploy.fleet.waves import Pause, Soak
+
+        if isinstance(step, Soak):
+            self._events.note(f"waiting {step.seconds:g} s after wave {step.wave}")
+        elif isinstance(step, Pause):
+            self._events.note("paused: `smallq-deploy fleet resume` goes on")
 
     def _progress(self, state: RolloutState) -> None:
         if not state.waves:

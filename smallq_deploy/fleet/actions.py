@@ -26,6 +26,7 @@ _UNCHANGED = frozenset(
         ExitStatus.NO_PERMISSION,
     }
 )
+_MAY_BE_UNPROVEN = frozenset({"--no-smoke", "--keep-unproven"})
 _NOT_BEGUN = frozenset({State.UNREACHABLE, State.REFUSED, State.UPLOAD_FAILED})
 
 
@@ -94,7 +95,9 @@ class HostAction:
         if answer.exit_status == ExitStatus.SMOKE_FAILED:
             # An install has put the old tree back; a rollback leaves what it made live.
             return _verdict(answer, changed=self.name == "rollback", told=told)
-        return _verdict(answer, changed=False if answer.exit_status in _UNCHANGED else None, told=told)
+        # Busy with what? Where an earlier attempt was lost, it may be that one.
+        known = answer.exit_status in _UNCHANGED and answer.code != "LOCK_BUSY"
+        return _verdict(answer, changed=False if known else None, told=told)
 
     def judge_confirm(self, host: Host, outcome: Outcome) -> Verdict:
         """Is there what the change was to bring?"""
@@ -112,7 +115,7 @@ class HostAction:
             wrong = f"the vendor directory there is {state}"
         elif self.expected and live.get("package_sha256") not in self.expected:
             wrong = f"generation {number} is live there, from another package"
-        elif self.expected and not live.get("proven"):
+        elif self.expected and not live.get("proven") and not _MAY_BE_UNPROVEN & set(self.extra):
             wrong = f"generation {number} is live there, but not proven"
         if not wrong:
             return Verdict(True, False, data={"live": number})

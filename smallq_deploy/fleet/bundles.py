@@ -56,9 +56,6 @@ def package_bundle(release: Release, packages: Sequence[Path], runtimes: Sequenc
 
     Raises UsageError NO_PACKAGE, PACKAGE_NOT_FOUND, and what ``bundle create`` raises.
     """
-    for package in packages:
-        if not package.is_file():
-            raise UsageError("PACKAGE_NOT_FOUND", f"{package} does not exist", hint="check the path")
     wanted = Wanted(packages=tuple(packages), runtimes=tuple(runtimes))
     if not packages:  # which they are changes with every build: nothing to keep it by
         return _made(_folder() / f"{release.id}.pyz", release, wanted)
@@ -67,6 +64,9 @@ def package_bundle(release: Release, packages: Sequence[Path], runtimes: Sequenc
 
 def _kept(release: Release, wanted: Wanted) -> NodeBundle:
     """Made again only where the tool, the release or a package is another one."""
+    for path in (*wanted.packages, *wanted.runtimes):
+        if not path.is_file():
+            raise UsageError("PACKAGE_NOT_FOUND", f"{path} does not exist", hint="check the path")
     digest = hashlib.sha256()
     for item in sorted(tool_items()[1], key=lambda item: item.name):
         with item.open() as stream:

@@ -109,6 +109,7 @@ def test_twenty_hosts(twenty: sshd.Farm, operator_package: Path, own_home: Path,
     ran = smallq("fleet", "report", before, after, "--json")
     (change,) = checked(ran, "fleet report")["changed"]
     assert (ran.status, len(change["hosts"])) == (10, 20)
+    assert {"column": "state", "old": "absent", "new": "current"} in change["changes"]
 
     with open(twenty[16].root / LIVE / "version.info", "a") as stream:
         stream.write("edited\n")
