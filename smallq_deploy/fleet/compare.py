@@ -120,7 +120,10 @@ def _changes(old: Row, new: Row) -> list[Change]:
         if column.compared and column.text(old) != column.text(new)
     ]
     # A new generation is news where nothing else is: numbers differ from host to host, what is installed does not.
-    return [change for change in found if change.column != "generation"] or found
+    implied = {"generation"}
+    if any(change.column == "package" for change in found):
+        implied.add("digest")  # it also tells the path of the opp directory
+    return [change for change in found if change.column not in implied] or found
 
 
 def _only(these: Matrix, those: Matrix, hosts: set[str]) -> tuple[Fault, ...]:

@@ -73,7 +73,7 @@ def test_export(kind: str, tmp_path: Path, operator_package: Path) -> None:
     [
         (("check",), 2, "NO_INVENTORY"),
         (("check", "-i", "/no/such.yaml"), 5, "NO_INVENTORY"),
-        (("check", "-i", "n1,n1"), 2, "BAD_HOSTS"),
+        (("check", "-i", "n[1-,"), 2, "BAD_HOSTS"),
         (("check", "-i", "n[1-3],", "-l", "n9"), 2, "NO_SUCH_HOST"),
         (("check", "-i", "n1,", "--expect-cann", "8"), 2, "BAD_SPECIFIER"),
         (("check", "-i", "n1,", "--watch", "9"), 2, "USAGE"),
