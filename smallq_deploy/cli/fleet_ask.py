@@ -143,7 +143,7 @@ def relay(call: Call, file: Path) -> Answer:
     import json
 
     from smallq_deploy.base.errors import PackageError, access_error
-    from smallq_deploy.fleet.relay import run_relay
+    from smallq_deploy.fleet.engines.relay import run_relay
 
     try:
         document = json.loads(file.read_bytes())

@@ -73,7 +73,7 @@ def install(call: Call, packages: tuple[Path, ...], bundle: Path | None, device:
     proves its install by its own smoke test and puts the old state back when the proof fails. --dry-run shows every
     host's plan.
     """
-    from smallq_deploy.fleet import actions
+    from smallq_deploy.fleet.rollout import actions
 
     signing = Signing(values.pop("allowed_signers"), values.pop("require_signature"))
     extra = (*_passed(values), *(() if device == "auto" else ("--device", device)), *_waiting(call))
@@ -134,7 +134,7 @@ def rollback(call: Call, to: int | None, run_name: str | None, no_smoke: bool, *
     With --run each host goes back to what was live there before that rollout; hosts it did not change are left alone.
     A rollback that was made keeps its place when its smoke test fails, and counts as failed.
     """
-    from smallq_deploy.fleet import actions
+    from smallq_deploy.fleet.rollout import actions
 
     if to is not None and run_name is not None:
         raise UsageError("USAGE", "--to and --run exclude each other", hint="name one of them")
@@ -150,9 +150,9 @@ def rollback(call: Call, to: int | None, run_name: str | None, no_smoke: bool, *
 
 def _before(name: str) -> dict[str, tuple[str, ...]]:
     """host -> the words that lead back to what was live there before run ``name`` changed it."""
-    from smallq_deploy.fleet.ledger import read_ledger
-    from smallq_deploy.fleet.runs import find_run
-    from smallq_deploy.fleet.waves import fold
+    from smallq_deploy.fleet.rollout.ledger import read_ledger
+    from smallq_deploy.fleet.rollout.runs import find_run
+    from smallq_deploy.fleet.rollout.waves import fold
 
     header, events, _ = read_ledger(find_run(name).path)
     state = fold(header.policy, header.members, events)
@@ -177,7 +177,7 @@ def _before(name: str) -> dict[str, tuple[str, ...]]:
 @reach_options(timeout=_CHANGE_TIMEOUT)
 def uninstall(call: Call, restore_adopted: bool, **values: Any) -> Answer:
     """Remove the operator from every host, in waves; generations are kept, so that `fleet rollback` brings it back."""
-    from smallq_deploy.fleet import actions
+    from smallq_deploy.fleet.rollout import actions
 
     extra = ("--restore-adopted",) if restore_adopted else ()
     plan, fleet = Plan.take(values), Fleet.take(call, values)

@@ -17,8 +17,8 @@ from smallq_deploy.cli.session import Session
 
 if TYPE_CHECKING:
     from smallq_deploy.fleet.bundles import NodeBundle
-    from smallq_deploy.fleet.compare import Comparison
-    from smallq_deploy.fleet.matrix import Intended, Matrix
+    from smallq_deploy.fleet.check.compare import Comparison
+    from smallq_deploy.fleet.check.matrix import Intended, Matrix
     from smallq_deploy.fleet.transport import Transport
 
 _SHOWN = 30
@@ -94,7 +94,7 @@ def _look(
     fleet: Fleet, bundle: NodeBundle, words: Sequence[str], engine: Transport, intended: Intended, stop: Any
 ) -> Matrix:
     from smallq_deploy.fleet.ask import ask
-    from smallq_deploy.fleet.matrix import Arrivals, Matrix
+    from smallq_deploy.fleet.check.matrix import Arrivals, Matrix
 
     hosts, arrivals = fleet.inventory.hosts, Arrivals()
 
@@ -119,7 +119,7 @@ def _look(
 def _intended(expect: str | None, cann: str | None) -> Intended:
     """What the options say should be there. Raises what reading a package, bundle or release raises, BAD_SPECIFIER."""
     from smallq_deploy.base.versions import CannSpecifier
-    from smallq_deploy.fleet.matrix import Intended
+    from smallq_deploy.fleet.check.matrix import Intended
 
     if cann is not None:
         CannSpecifier.parse(cann)
@@ -162,7 +162,7 @@ def check_blocks(found: Matrix, *, every: bool) -> list[Block]:
         points = [f"{_short(fault.names)}: {fault.text} [{fault.code}]" for fault in found.faults[:_SHOWN]]
         blocks.append(Bullets("not as it should be:", [*points, *_more(len(found.faults))]))
     if norm is not None:
-        from smallq_deploy.fleet.columns import BY_KEY
+        from smallq_deploy.fleet.check.columns import BY_KEY
 
         title = f"{len(norm.hosts)} hosts like this" if found.outliers or found.failed else "all hosts like this"
         pairs = [(BY_KEY[key].title, value) for key, value in norm.values.items()]
@@ -185,7 +185,7 @@ def _more(count: int) -> list[str]:
 
 
 def _table(found: Matrix) -> Table:
-    from smallq_deploy.fleet.columns import BY_KEY
+    from smallq_deploy.fleet.check.columns import BY_KEY
 
     columns = [BY_KEY[key] for key in _COLUMNS]
     rows = []
@@ -206,18 +206,18 @@ def _write_files(call: Call, found: Matrix, targets: dict[str, Path | None]) -> 
 
 def _writer(name: str) -> Callable[[Matrix, Path], None]:
     if name == "html":
-        from smallq_deploy.fleet.report.html import write_html
+        from smallq_deploy.fleet.check.html import write_html
 
         return write_html
     if name == "csv":
-        from smallq_deploy.fleet.report.spreadsheet import write_csv
+        from smallq_deploy.fleet.check.spreadsheet import write_csv
 
         return write_csv
     if name == "prometheus":
-        from smallq_deploy.fleet.report.prometheus import write_prometheus
+        from smallq_deploy.fleet.check.prometheus import write_prometheus
 
         return write_prometheus
-    from smallq_deploy.fleet.saved import save
+    from smallq_deploy.fleet.check.saved import save
 
     return save
 
@@ -230,15 +230,15 @@ def report(call: Call, old: Path, new: Path) -> Answer:
 
     Equal changes are told together. Exit status 10 where anything changed.
     """
-    from smallq_deploy.fleet.compare import compare
-    from smallq_deploy.fleet.saved import load
+    from smallq_deploy.fleet.check.compare import compare
+    from smallq_deploy.fleet.check.saved import load
 
     found = compare(load(old), load(new))
     return Answer(found.to_dict(), _report_blocks(found), _report_error(found))
 
 
 def _report_blocks(found: Comparison) -> list[Block]:
-    from smallq_deploy.fleet.ranges import compress
+    from smallq_deploy.fleet.inventory.ranges import compress
 
     if found.same:
         return [Line(f"nothing changed on {len(found.unchanged)} hosts")]

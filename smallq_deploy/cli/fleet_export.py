@@ -55,7 +55,7 @@ def export(
     from smallq_deploy.fleet.export import exporter
     from smallq_deploy.fleet.export.request import ExportRequest
     from smallq_deploy.fleet.export.write import write_export
-    from smallq_deploy.fleet.policy import Policy
+    from smallq_deploy.fleet.rollout.policy import Policy
 
     path = bundle or own_bundle()
     if path is None:

@@ -97,14 +97,14 @@ class Fleet:
 
     def unresolved(self) -> list[SmallqError]:
         """UNKNOWN_ADDRESS for every name that does not resolve here."""
-        from smallq_deploy.fleet.names import check_names
+        from smallq_deploy.fleet.inventory.names import check_names
 
         return check_names((*self.inventory.hosts, *self.inventory.relays))
 
     @contextmanager
     def engine(self) -> Iterator[Transport]:
         """The engine, closed in the end."""
-        from smallq_deploy.fleet.engines import make_engine
+        from smallq_deploy.fleet.engines.choose import make_engine
 
         engine = make_engine(self.transport_name, self.parallel, self.inventory.relays)
         try:
@@ -115,7 +115,7 @@ class Fleet:
 
 def take_inventory(call: Call, values: dict[str, Any]) -> Inventory:
     """The inventory that the options name, its warnings told. Raises UsageError NO_INVENTORY, and as reading does."""
-    from smallq_deploy.fleet.inventory import load_inventory
+    from smallq_deploy.fleet.inventory.load import load_inventory
 
     source, limits = values.pop("inventory"), values.pop("limits")
     if source is None:

@@ -28,13 +28,13 @@ from smallq_deploy.cli.render import Answer, Block, Bullets, Facts, Line, Table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from smallq_deploy.fleet.actions import HostAction
     from smallq_deploy.fleet.bundles import NodeBundle
     from smallq_deploy.fleet.hosts import Host
-    from smallq_deploy.fleet.outcome import HostResult, Report
-    from smallq_deploy.fleet.policy import Policy
-    from smallq_deploy.fleet.runs import RunInfo
-    from smallq_deploy.fleet.waves import Event, RolloutState, Step
+    from smallq_deploy.fleet.rollout.actions import HostAction
+    from smallq_deploy.fleet.rollout.outcome import HostResult, Report
+    from smallq_deploy.fleet.rollout.policy import Policy
+    from smallq_deploy.fleet.rollout.runs import RunInfo
+    from smallq_deploy.fleet.rollout.waves import Event, RolloutState, Step
 
 _SHOWN = 40  # failed hosts in the text; --json has all
 _BUNDLE = "bundle.pyz"
@@ -75,8 +75,8 @@ class Plan:
     @staticmethod
     def take(values: dict[str, Any]) -> Plan:
         """Raises UsageError BAD_WAVES, BAD_MAX_FAIL, BAD_SOAK, BAD_HOOK."""
-        from smallq_deploy.fleet.hooks import Hooks
-        from smallq_deploy.fleet.policy import Policy
+        from smallq_deploy.fleet.rollout.hooks import Hooks
+        from smallq_deploy.fleet.rollout.policy import Policy
 
         names = ("waves", "max_fail", "max_fail_wave", "soak", "on_fail", "skip_unplannable")
         policy = Policy.parse(**{name: values.pop(name) for name in names})
@@ -86,8 +86,8 @@ class Plan:
 
 def start(fleet: Fleet, bundle: NodeBundle, make: Callable[[NodeBundle], HostAction], plan: Plan) -> Answer:
     """Ask, and run a new rollout over the hosts of ``fleet``. ``make`` makes the action over a bundle file."""
-    from smallq_deploy.fleet.ledger import Header, Ledger
-    from smallq_deploy.fleet.runs import controller_lock, fleet_folder, new_run_id
+    from smallq_deploy.fleet.rollout.ledger import Header, Ledger
+    from smallq_deploy.fleet.rollout.runs import controller_lock, fleet_folder, new_run_id
 
     call, inventory, action = fleet.call, fleet.inventory, make(bundle)
     if not plan.policy.skip_unplannable:
@@ -124,12 +124,12 @@ def start(fleet: Fleet, bundle: NodeBundle, make: Callable[[NodeBundle], HostAct
 
 def resume(call: Call, run: RunInfo, transport: str | None, parallel: int) -> Answer:
     """Go on with a run whose controller is gone. Raises what reading the ledger raises, BAD_BUNDLE, FLEET_BUSY."""
-    from smallq_deploy.fleet.actions import HostAction
     from smallq_deploy.fleet.bundles import existing
-    from smallq_deploy.fleet.engines import make_engine
+    from smallq_deploy.fleet.engines.choose import make_engine
     from smallq_deploy.fleet.hosts import Host
-    from smallq_deploy.fleet.ledger import Ledger
-    from smallq_deploy.fleet.runs import controller_lock
+    from smallq_deploy.fleet.rollout.actions import HostAction
+    from smallq_deploy.fleet.rollout.ledger import Ledger
+    from smallq_deploy.fleet.rollout.runs import controller_lock
 
     with controller_lock(run.path.parent.parent, run.run), Ledger.open(run.path) as ledger:
         options = ledger.header.options
@@ -213,8 +213,8 @@ def _planned(fleet: Fleet, action: HostAction, engine: Any) -> Answer:
 
 
 def _perform(call: Call, action: HostAction, engine: Any, ledger: Any, hooks: Mapping[str, Any], batch: int) -> Report:
-    from smallq_deploy.fleet.hooks import Hooks
-    from smallq_deploy.fleet.rollout import Rollout
+    from smallq_deploy.fleet.rollout.controller import Rollout
+    from smallq_deploy.fleet.rollout.hooks import Hooks
 
     header = ledger.header
     call.events.note(f"run {header.run}, ledger {ledger.path}")
@@ -249,7 +249,7 @@ class _Told:
             yield
 
     def __call__(self, event: Event, state: RolloutState) -> None:
-        from smallq_deploy.fleet.waves import Begun, Ended, Kind
+        from smallq_deploy.fleet.rollout.waves import Begun, Ended, Kind
 
         if isinstance(event, Begun):
             if event.kind is Kind.CHANGE and event.wave > self._waves:
@@ -268,7 +268,7 @@ class _Told:
 
     def announce(self, step: Step) -> None:
         """What is waited for."""
-        from smallq_deploy.fleet.waves import Pause, Soak
+        from smallq_deploy.fleet.rollout.waves import Pause, Soak
 
         if isinstance(step, Soak):
             self._events.note(f"waiting {step.seconds:g} s after wave {step.wave}")
@@ -301,7 +301,7 @@ _RESULTS = {
 
 def answer_of(report: Report) -> Answer:
     """A report as an answer; its error says why the exit status is not 0."""
-    from smallq_deploy.fleet.outcome import STATUSES
+    from smallq_deploy.fleet.rollout.outcome import STATUSES
 
     because = f" ({report.reason})" if report.reason else ""
     blocks: list[Block] = [

@@ -11,7 +11,7 @@ from smallq_deploy.cli.options import Call, command, option
 from smallq_deploy.cli.render import Answer, Line, Table
 
 if TYPE_CHECKING:
-    from smallq_deploy.fleet.runs import RunInfo
+    from smallq_deploy.fleet.rollout.runs import RunInfo
 
 _SHOWN = 30
 
@@ -25,7 +25,7 @@ def _standing(run: RunInfo) -> str:
 @command("fleet runs", toolkit=False, example="smallq-deploy fleet runs")
 def runs(call: Call) -> Answer:
     """List rollouts that were begun here, the latest first, and how each ended."""
-    from smallq_deploy.fleet.runs import runs as all_runs
+    from smallq_deploy.fleet.rollout.runs import runs as all_runs
 
     found = all_runs()
     rows = [
@@ -46,8 +46,8 @@ def resume(call: Call, run: str, transport: str | None, parallel: int | None) ->
     It goes on with the hosts, waves and bundle it began with. A host whose outcome is not known is asked once more.
     """
     from smallq_deploy.cli.fleet_rollout import resume as go_on
-    from smallq_deploy.fleet.control import request_resume
-    from smallq_deploy.fleet.runs import find_run
+    from smallq_deploy.fleet.rollout.control import request_resume
+    from smallq_deploy.fleet.rollout.runs import find_run
 
     found = find_run(run)
     if found.busy and not found.result:
@@ -67,8 +67,8 @@ def resume(call: Call, run: str, transport: str | None, parallel: int | None) ->
 @click.argument("run", required=False, default="")
 def pause(call: Call, run: str) -> Answer:
     """Let RUN (default: the latest) begin no further host until `fleet resume`; hosts that run go on to their end."""
-    from smallq_deploy.fleet.control import request_pause
-    from smallq_deploy.fleet.runs import find_run
+    from smallq_deploy.fleet.rollout.control import request_pause
+    from smallq_deploy.fleet.rollout.runs import find_run
 
     found = find_run(run)
     request_pause(found)
@@ -82,8 +82,8 @@ def abort(call: Call, run: str) -> Answer:
 
     `fleet rollback --run RUN` takes it back.
     """
-    from smallq_deploy.fleet.control import request_abort
-    from smallq_deploy.fleet.runs import find_run
+    from smallq_deploy.fleet.rollout.control import request_abort
+    from smallq_deploy.fleet.rollout.runs import find_run
 
     found = find_run(run)
     request_abort(found)

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from smallq_deploy.fleet.bundles import NodeBundle, tool_bundle
-from smallq_deploy.fleet.ledger import read_ledger
 from smallq_deploy.fleet.node import PLACE
-from smallq_deploy.fleet.waves import Closed, Ended, Kind
+from smallq_deploy.fleet.rollout.ledger import read_ledger
+from smallq_deploy.fleet.rollout.waves import Closed, Ended, Kind
 from smallq_deploy.package.releases import load_release
 from tests.benchmarks.bench_tool import Figure
 from tests.benchmarks.fleet_controller import FAILING, HANGING, RUN

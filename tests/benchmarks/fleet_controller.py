@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.fleet.action import Verdict
 from smallq_deploy.fleet.ask import task_for
 from smallq_deploy.fleet.bundles import NodeBundle, existing
+from smallq_deploy.fleet.engines.pyinfra_ssh import PyinfraTransport
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.ledger import Ledger
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.pyinfra_ssh import PyinfraTransport
-from smallq_deploy.fleet.rollout import Rollout
+from smallq_deploy.fleet.rollout.action import Verdict
+from smallq_deploy.fleet.rollout.controller import Rollout
+from smallq_deploy.fleet.rollout.ledger import Ledger
+from smallq_deploy.fleet.rollout.policy import Policy
 from smallq_deploy.fleet.transport import Outcome, State, Task
 from tests.support.fleetsim import NEW, OLD, SimInstall, envelope, header_of
 

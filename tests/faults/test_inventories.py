@@ -13,7 +13,7 @@ import yaml
 
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.fleet.hosts import Inventory
-from smallq_deploy.fleet.inventory import load_inventory
+from smallq_deploy.fleet.inventory.load import load_inventory
 from tests.faults.test_manifests import INJECTED, SEED, TEXTS, attempt, guarded, hostile
 from tests.support.faultrows import FULL, FaultRow
 

@@ -19,7 +19,7 @@ from smallq_deploy.fleet.export.ansible import export_ansible
 from smallq_deploy.fleet.export.request import ExportRequest
 from smallq_deploy.fleet.export.write import write_export
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.policy import Policy
+from smallq_deploy.fleet.rollout.policy import Policy
 from smallq_deploy.sandbox.create import create
 from tests.conftest import run_command
 from tests.support import sshd

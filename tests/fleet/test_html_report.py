@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from smallq_deploy.fleet.check.html import html_text, write_html
+from smallq_deploy.fleet.check.matrix import Intended, Matrix
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.matrix import Intended, Matrix
-from smallq_deploy.fleet.report.html import html_text, write_html
 from tests.support.fleetfacts import NOW, RELEASE, answer, fleet
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -10,8 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from smallq_deploy.fleet.ledger import read_ledger
-from smallq_deploy.fleet.waves import Closed, Ended, Kind
+from smallq_deploy.fleet.rollout.ledger import read_ledger
+from smallq_deploy.fleet.rollout.waves import Closed, Ended, Kind
 from tests.conftest import CHECKOUT
 
 HOSTS = 1000

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from smallq_deploy.fleet.ledger import Ledger, read_ledger
-from smallq_deploy.fleet.outcome import Report
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.rollout import Rollout
-from smallq_deploy.fleet.waves import Closed, Ended, Event, Kind, fold
+from smallq_deploy.fleet.rollout.controller import Rollout
+from smallq_deploy.fleet.rollout.ledger import Ledger, read_ledger
+from smallq_deploy.fleet.rollout.outcome import Report
+from smallq_deploy.fleet.rollout.policy import Policy
+from smallq_deploy.fleet.rollout.waves import Closed, Ended, Event, Kind, fold
 from tests.support.fleetsim import NEW, SimInstall, SimTransport, World, header_of, hosts_of
 
 NAMES = [f"n{number}" for number in range(10)]

@@ -17,7 +17,7 @@ from smallq_deploy.fleet.export import exporter
 from smallq_deploy.fleet.export.request import ExportRequest
 from smallq_deploy.fleet.export.write import write_export
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.policy import Policy
+from smallq_deploy.fleet.rollout.policy import Policy
 from tests.support import sshd
 
 CLUSH = Path(sys.executable).with_name("clush")

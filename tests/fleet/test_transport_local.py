@@ -7,8 +7,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from smallq_deploy.fleet.engines.local import LocalTransport
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.local import LocalTransport
 from smallq_deploy.fleet.node import PLACE
 from smallq_deploy.fleet.transport import Outcome, State, Task, Upload
 from tests.support.processes import left_running

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from smallq_deploy.fleet.bundles import NodeBundle, tool_bundle
+from smallq_deploy.fleet.engines.pyinfra_ssh import PyinfraTransport
+from smallq_deploy.fleet.engines.relay import RelayTransport, run_relay
 from smallq_deploy.fleet.node import PLACE, command_for, read_answer
-from smallq_deploy.fleet.pyinfra_ssh import PyinfraTransport
-from smallq_deploy.fleet.relay import RelayTransport, run_relay
 from smallq_deploy.fleet.transport import Outcome, State, Task
 from smallq_deploy.package.releases import load_release
 from tests.conftest import CHECKOUT

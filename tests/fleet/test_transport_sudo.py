@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from smallq_deploy.fleet.engines.openssh import OpenSshTransport
+from smallq_deploy.fleet.engines.pyinfra_ssh import PyinfraTransport
 from smallq_deploy.fleet.node import PLACE, read_answer
-from smallq_deploy.fleet.openssh import OpenSshTransport
-from smallq_deploy.fleet.pyinfra_ssh import PyinfraTransport
 from smallq_deploy.fleet.transport import Outcome, State, Task, Transport, Upload
 from tests.support import sshd
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from smallq_deploy.base.errors import UsageError
-from smallq_deploy.fleet import pyinfra_ssh
+from smallq_deploy.fleet.engines import pyinfra_ssh
+from smallq_deploy.fleet.engines.pyinfra_ssh import PyinfraTransport
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.pyinfra_ssh import PyinfraTransport
 from smallq_deploy.fleet.transport import Outcome, State, Task
 from tests.conftest import CHECKOUT
 from tests.support import sshd
@@ -97,7 +97,7 @@ def test_an_interrupted_run_leaves_nothing_for_the_next(engine: PyinfraTransport
 def test_the_worker_ends_with_a_controller_that_is_killed(farm: sshd.Farm) -> None:
     program = (
         "import json, sys\n"
-        "from smallq_deploy.fleet.pyinfra_ssh import PyinfraTransport\n"
+        "from smallq_deploy.fleet.engines.pyinfra_ssh import PyinfraTransport\n"
         "from smallq_deploy.fleet.transport import Task\n"
         "engine = PyinfraTransport()\n"
         "tasks = [Task.from_dict(item) for item in json.loads(sys.argv[1])]\n"

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from smallq_deploy.base.errors import SmallqError
-from smallq_deploy.fleet.ansible import expand_ansible
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.inventory import inventory_digest, load_inventory
-from smallq_deploy.fleet.limits import limited
-from smallq_deploy.fleet.ranges import compress, expand, expand_list, natural, split_list
+from smallq_deploy.fleet.inventory.ansible import expand_ansible
+from smallq_deploy.fleet.inventory.limits import limited
+from smallq_deploy.fleet.inventory.load import inventory_digest, load_inventory
+from smallq_deploy.fleet.inventory.ranges import compress, expand, expand_list, natural, split_list
 
 MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

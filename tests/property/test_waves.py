@@ -7,12 +7,12 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smallq_deploy.fleet.hooks import Hooks
-from smallq_deploy.fleet.ledger import Ledger
-from smallq_deploy.fleet.outcome import Report
-from smallq_deploy.fleet.policy import ON_FAIL, Member, Policy, Share, cut_waves
-from smallq_deploy.fleet.rollout import Rollout
-from smallq_deploy.fleet.waves import Begun, Ended, Kind, event_from_dict, event_to_dict, fold, next_step
+from smallq_deploy.fleet.rollout.controller import Rollout
+from smallq_deploy.fleet.rollout.hooks import Hooks
+from smallq_deploy.fleet.rollout.ledger import Ledger
+from smallq_deploy.fleet.rollout.outcome import Report
+from smallq_deploy.fleet.rollout.policy import ON_FAIL, Member, Policy, Share, cut_waves
+from smallq_deploy.fleet.rollout.waves import Begun, Ended, Kind, event_from_dict, event_to_dict, fold, next_step
 from tests.support.fleetsim import NEW, MemoryLedger, SimInstall, SimTransport, World, header_of, hosts_of
 
 _SCRIPTS = ("ok", "ok", "ok", "ok", "fails", "smoke", "install:unreachable", "hang", "hang-done", "undo-fails")

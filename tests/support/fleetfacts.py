@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from smallq_deploy.fleet.check.matrix import Matrix
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.matrix import Matrix
 from smallq_deploy.fleet.node import Answer
 
 NOW = 1_796_000_000.0  # 2026-11-29

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.fleet.action import Verdict
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.ledger import Header, Ledger
 from smallq_deploy.fleet.node import read_answer
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.rollout import Rollout
+from smallq_deploy.fleet.rollout.action import Verdict
+from smallq_deploy.fleet.rollout.controller import Rollout
+from smallq_deploy.fleet.rollout.ledger import Header, Ledger
+from smallq_deploy.fleet.rollout.policy import Policy
 from smallq_deploy.fleet.transport import Outcome, State, Task
 
 # Scripts whose host says nothing of a command: how the engine saw it.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from smallq_deploy.fleet.export.request import ExportRequest, HostWave, cut, names
 from smallq_deploy.fleet.export.text import fill
 from smallq_deploy.fleet.hosts import Host
+from smallq_deploy.fleet.inventory.ranges import compress
 from smallq_deploy.fleet.node import PLACE, command_for
-from smallq_deploy.fleet.ranges import compress
 
 _WORDS = {
     "install": ("install", "--yes"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smallq_deploy.base.errors import UsageError
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.policy import Member, Policy, cut_waves
+from smallq_deploy.fleet.rollout.policy import Member, Policy, cut_waves
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from smallq_deploy.base.errors import UsageError
 from smallq_deploy.fleet.export.request import ExportRequest, cut, names
 from smallq_deploy.fleet.export.text import fill, static
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.ranges import compress
+from smallq_deploy.fleet.inventory.ranges import compress
 
 _WORD = re.compile(r"[A-Za-z0-9_.:=,-]*")
 

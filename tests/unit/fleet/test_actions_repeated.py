@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from smallq_deploy.fleet import actions
 from smallq_deploy.fleet.bundles import NodeBundle
 from smallq_deploy.fleet.hosts import Host
+from smallq_deploy.fleet.rollout import actions
 from smallq_deploy.fleet.transport import Outcome, State
 
 HOST = Host("n1")

@@ -16,14 +16,14 @@ from smallq_deploy.fleet.export.request import ExportRequest
 from smallq_deploy.fleet.export.slurm import export_slurm
 from smallq_deploy.fleet.export.write import write_export
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.ranges import expand_list
+from smallq_deploy.fleet.inventory.ranges import expand_list
+from smallq_deploy.fleet.rollout.policy import Policy
 
 # sbatch runs the job at once; srun runs the command once for each node of the job; a node sees SLURMD_NODENAME.
 _SLURM = """\
 import json, os, shutil, subprocess, sys
 sys.path.insert(0, {checkout!r})
-from smallq_deploy.fleet.ranges import expand_list
+from smallq_deploy.fleet.inventory.ranges import expand_list
 name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 with open({log!r}, "a") as stream:
     stream.write(json.dumps([name, *words]) + "\\n")

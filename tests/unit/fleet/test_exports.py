@@ -25,8 +25,8 @@ from smallq_deploy.fleet.export.request import ExportRequest, cut
 from smallq_deploy.fleet.export.text import dump
 from smallq_deploy.fleet.export.write import write_export
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.inventory import load_inventory
-from smallq_deploy.fleet.policy import Policy
+from smallq_deploy.fleet.inventory.load import load_inventory
+from smallq_deploy.fleet.rollout.policy import Policy
 
 # Each is something else to one or another reader of YAML, or the end of a quoted text.
 HOSTILE = ["no", "1e3", "0123", "0x1f", "1_000", "12:30", "~", "null", "2026-01-01", "=", "<<", "a: b", "- x", "#c", ""]

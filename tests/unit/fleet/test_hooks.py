@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from smallq_deploy.base.errors import UsageError
-from smallq_deploy.fleet.hooks import Hooks, local_argv, remote_command, run_local
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.ledger import Ledger
-from smallq_deploy.fleet.outcome import Report
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.rollout import Rollout
-from smallq_deploy.fleet.waves import Ended, Kind, RolloutState
+from smallq_deploy.fleet.rollout.controller import Rollout
+from smallq_deploy.fleet.rollout.hooks import Hooks, local_argv, remote_command, run_local
+from smallq_deploy.fleet.rollout.ledger import Ledger
+from smallq_deploy.fleet.rollout.outcome import Report
+from smallq_deploy.fleet.rollout.policy import Policy
+from smallq_deploy.fleet.rollout.waves import Ended, Kind, RolloutState
 from tests.support.fleetsim import NEW, SimInstall, SimTransport, World, header_of, hosts_of
 
 HOST = Host("n1", "192.0.2.7", groups=("rack1", "all"))

@@ -15,7 +15,7 @@ import pytest
 
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.inventory import inventory_digest, load_inventory
+from smallq_deploy.fleet.inventory.load import inventory_digest, load_inventory
 
 ANSIBLE = shutil.which("ansible-inventory", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 

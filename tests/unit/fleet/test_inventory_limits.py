@@ -8,9 +8,9 @@ import pytest
 
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.inventory import load_inventory
-from smallq_deploy.fleet.names import check_names
-from smallq_deploy.fleet.ranges import compress, expand_list
+from smallq_deploy.fleet.inventory.load import load_inventory
+from smallq_deploy.fleet.inventory.names import check_names
+from smallq_deploy.fleet.inventory.ranges import compress, expand_list
 
 TEXT = """\
 schema: 1

@@ -17,8 +17,8 @@ import yaml
 
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.fleet.hosts import Host, Inventory
-from smallq_deploy.fleet.inventory import inventory_digest, load_inventory
-from smallq_deploy.fleet.ranges import expand_list
+from smallq_deploy.fleet.inventory.load import inventory_digest, load_inventory
+from smallq_deploy.fleet.inventory.ranges import expand_list
 from tests.conftest import CHECKOUT
 
 CLUSTERS = CHECKOUT / "manifests" / "clusters"

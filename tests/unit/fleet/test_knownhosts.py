@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smallq_deploy.fleet.knownhosts import KnownHosts
+from smallq_deploy.fleet.engines.knownhosts import KnownHosts
 
 A, B, C = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + letter * 43 for letter in "ABC")
 FILE = f"""# a comment

@@ -14,10 +14,10 @@ import pytest
 
 from smallq_deploy.base.errors import ConflictError, PackageError, SmallqError, UsageError
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.ledger import Header, Ledger, read_ledger
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.runs import controller_lock, find_run, fleet_folder, new_run_id, runs
-from smallq_deploy.fleet.waves import Asked, Begun, Closed, Ended, Event, Kind, Skipped, Soaked
+from smallq_deploy.fleet.rollout.ledger import Header, Ledger, read_ledger
+from smallq_deploy.fleet.rollout.policy import Policy
+from smallq_deploy.fleet.rollout.runs import controller_lock, find_run, fleet_folder, new_run_id, runs
+from smallq_deploy.fleet.rollout.waves import Asked, Begun, Closed, Ended, Event, Kind, Skipped, Soaked
 from tests.conftest import CHECKOUT
 
 EVENTS: list[Event] = [
@@ -186,7 +186,7 @@ def test_folders_of_inventories_have_plain_names() -> None:
 _HOLD = """
 import sys
 from pathlib import Path
-from smallq_deploy.fleet.runs import controller_lock
+from smallq_deploy.fleet.rollout.runs import controller_lock
 with controller_lock(Path(sys.argv[1]), "20261201T023020Z-4f1c2a"):
     print("held", flush=True)
     sys.stdin.read()

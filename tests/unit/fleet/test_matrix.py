@@ -11,11 +11,11 @@ import pytest
 
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.cli.envelope import dump, make_envelope
-from smallq_deploy.fleet.compare import compare
+from smallq_deploy.fleet.check.compare import compare
+from smallq_deploy.fleet.check.matrix import Intended, Matrix
+from smallq_deploy.fleet.check.saved import load, save
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.matrix import Intended, Matrix
 from smallq_deploy.fleet.node import Answer
-from smallq_deploy.fleet.saved import load, save
 from tests.support.fleetfacts import NOW, ODD, PACKAGE, RELEASE, answer, facts, fleet, matrix, unreachable
 
 

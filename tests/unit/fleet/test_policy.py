@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smallq_deploy.base.errors import UsageError
-from smallq_deploy.fleet.policy import Member, Policy, Share, cut_waves
+from smallq_deploy.fleet.rollout.policy import Member, Policy, Share, cut_waves
 
 
 def _members(count: int) -> list[Member]:

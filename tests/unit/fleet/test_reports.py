@@ -15,11 +15,11 @@ import pytest
 from smallq_deploy.base.errors import SmallqError
 from smallq_deploy.cli.fleet_check import check_blocks
 from smallq_deploy.cli.render import plain_lines
+from smallq_deploy.fleet.check.html import html_text, write_html
+from smallq_deploy.fleet.check.matrix import Intended, Matrix
+from smallq_deploy.fleet.check.prometheus import prometheus_text, write_prometheus
+from smallq_deploy.fleet.check.spreadsheet import csv_text, write_csv
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.matrix import Intended, Matrix
-from smallq_deploy.fleet.report.html import html_text, write_html
-from smallq_deploy.fleet.report.prometheus import prometheus_text, write_prometheus
-from smallq_deploy.fleet.report.spreadsheet import csv_text, write_csv
 from tests.support.fleetfacts import NOW, RELEASE, answer, fleet, matrix, unreachable
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}<!--\n# HELP evil"

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from smallq_deploy.base.errors import SmallqError, UsageError
-from smallq_deploy.fleet.control import request_abort, request_pause, request_resume
-from smallq_deploy.fleet.hooks import Hooks
 from smallq_deploy.fleet.hosts import Host
-from smallq_deploy.fleet.ledger import Ledger, read_ledger
-from smallq_deploy.fleet.outcome import Report
-from smallq_deploy.fleet.policy import Policy
-from smallq_deploy.fleet.rollout import Rollout
-from smallq_deploy.fleet.runs import RunInfo
+from smallq_deploy.fleet.rollout.control import request_abort, request_pause, request_resume
+from smallq_deploy.fleet.rollout.controller import Rollout
+from smallq_deploy.fleet.rollout.hooks import Hooks
+from smallq_deploy.fleet.rollout.ledger import Ledger, read_ledger
+from smallq_deploy.fleet.rollout.outcome import Report
+from smallq_deploy.fleet.rollout.policy import Policy
+from smallq_deploy.fleet.rollout.runs import RunInfo
+from smallq_deploy.fleet.rollout.waves import Begun, Closed, Ended, Event, Kind, Pause, Run, Soak, Soaked, Step
 from smallq_deploy.fleet.transport import Task
-from smallq_deploy.fleet.waves import Begun, Closed, Ended, Event, Kind, Pause, Run, Soak, Soaked, Step
 from tests.support.fleetsim import NEW, OLD, SimInstall, SimTransport, World, header_of, hosts_of
 
 RUN = "20261201T000000Z-000000"

@@ -1,0 +1,1 @@
+"""What hosts have, compared: the matrix, saved checks, and their outputs."""

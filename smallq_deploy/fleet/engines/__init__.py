@@ -1,0 +1,1 @@
+"""What carries commands to hosts: pyinfra in a worker process, the ssh program, relays, this machine."""

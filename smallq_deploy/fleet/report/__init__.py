@@ -1,1 +1,0 @@
-"""A check of a fleet for other readers: spreadsheets, Prometheus, a browser."""
