@@ -149,7 +149,11 @@ def rollback(call: Call, to: int | None, run_name: str | None, no_smoke: bool, *
 
 
 def _before(name: str) -> dict[str, tuple[str, ...]]:
-    """host -> the words that lead back to what was live there before run ``name`` changed it."""
+    """host -> the words that lead back to what was live there before run ``name`` changed it.
+
+    A host that was asked twice, because its first outcome was lost, told the second time that nothing was left to do:
+    then what it had before the run counts, and where that had no number yet, the generation before the live one.
+    """
     from smallq_deploy.fleet.rollout.ledger import read_ledger
     from smallq_deploy.fleet.rollout.runs import find_run
     from smallq_deploy.fleet.rollout.waves import fold
@@ -158,9 +162,11 @@ def _before(name: str) -> dict[str, tuple[str, ...]]:
     state = fold(header.policy, header.members, events)
     found: dict[str, tuple[str, ...]] = {}
     for host in state.hosts.values():
-        before = host.last.data.get("before") if host.last is not None else None
-        if host.changed and not host.undone and isinstance(before, int):
-            found[host.name] = ("--to", str(before))
+        if host.changed and not host.undone:
+            before = host.last.data.get("before") if host.last is not None else None
+            if not isinstance(before, int):
+                before = header.options.get("live", {}).get(host.name)
+            found[host.name] = ("--to", str(before)) if isinstance(before, int) else ()
     return found
 
 

@@ -95,7 +95,7 @@ def start(fleet: Fleet, bundle: NodeBundle, make: Callable[[NodeBundle], HostAct
     with fleet.engine() as engine:
         if call.dry_run:
             return _planned(fleet, action, engine)
-        hosts = _sharing(fleet, bundle, engine)
+        hosts, live = _look(fleet, bundle, engine)
         run = new_run_id()
         folder = fleet_folder(inventory.name, inventory.digest)
         count = f"{len(hosts)} host{'s' if len(hosts) != 1 else ''}"
@@ -107,6 +107,7 @@ def start(fleet: Fleet, bundle: NodeBundle, make: Callable[[NodeBundle], HostAct
             "per_host": {name: list(words) for name, words in action.per_host.items()},
             "timeout": action.timeout,
             "expected": sorted(action.expected),
+            "live": live,
             "hooks": dict(plan.hooks),
             "batch": plan.batch,
             "transport": fleet.transport_name,
@@ -170,8 +171,9 @@ def _keep(source: Path, target: Path) -> None:
         raise access_error(error, f"write {target}") from error
 
 
-def _sharing(fleet: Fleet, bundle: NodeBundle, engine: Any) -> tuple[Host, ...]:
-    """The hosts, with what they themselves tell of an opp that several of them use."""
+def _look(fleet: Fleet, bundle: NodeBundle, engine: Any) -> tuple[tuple[Host, ...], dict[str, int]]:
+    """The hosts, with what they themselves tell of an opp that several of them use; and which generation is live where
+    (0: none; hosts with a tree that has no number yet are not in it)."""
     from smallq_deploy.fleet.ask import ask
     from smallq_deploy.fleet.sharing import with_shared
 
@@ -183,7 +185,17 @@ def _sharing(fleet: Fleet, bundle: NodeBundle, engine: Any) -> tuple[Host, ...]:
     if shared:
         places = len({host.shared_opp for host in shared})
         fleet.call.events.note(f"{len(shared)} hosts share {places} opp: each is changed once, and verified everywhere")
-    return found
+    live = {answer.host: _generation(answer.data.get("live")) for answer in answers}
+    return found, {name: number for name, number in live.items() if number is not None}
+
+
+def _generation(live: Any) -> int | None:
+    if not isinstance(live, dict):
+        return None
+    if live.get("state") == "absent":
+        return 0
+    number = live.get("generation")
+    return number if live.get("state") == "current" and isinstance(number, int) else None
 
 
 def _planned(fleet: Fleet, action: HostAction, engine: Any) -> Answer:

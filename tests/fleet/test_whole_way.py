@@ -122,6 +122,7 @@ def test_twenty_hosts(twenty: sshd.Farm, operator_package: Path, own_home: Path,
     ran = smallq("fleet", "rollback", *on, "--run", run, "--no-smoke", "--waves", "50%,100%", "--yes", "--json")
     data = checked(ran, "fleet rollback")
     assert (ran.status, set(statuses(data).values())) == (0, {"changed"}), ran.stdout[-3000:]
+    assert len(statuses(data)) == 20
     assert not any(live(server) for server in twenty.servers)
     listed = checked(smallq("fleet", "runs", "--json"), "fleet runs")["runs"]
     assert [item["result"] for item in listed] == ["done", "done", "rolled-back"]
