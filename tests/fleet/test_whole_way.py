@@ -69,7 +69,7 @@ def statuses(data: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.xdist_group("farm")
 def test_twenty_hosts(twenty: sshd.Farm, operator_package: Path, own_home: Path, tmp_path: Path) -> None:
     inventory = write_inventory(tmp_path / "hosts.yaml", twenty.servers)
-    on = ("-i", inventory)
+    on = ("-i", inventory, "--parallel", "8")  # hosts and controller share two processors
     before = tmp_path / "before.json"
 
     ran = smallq("fleet", "check", *on, "--save", before, "--json")
@@ -130,7 +130,18 @@ def test_twenty_hosts(twenty: sshd.Farm, operator_package: Path, own_home: Path,
 
 def killed_install(home: Path, package: Path, inventory: Path, *, after: int) -> str:
     """An install whose controller gets SIGKILL once ``after`` hosts are done; returns the run's name."""
-    argv = [sys.executable, "-m", "smallq_deploy", "fleet", "install", str(package), "-i", str(inventory)]
+    argv = [
+        sys.executable,
+        "-m",
+        "smallq_deploy",
+        "fleet",
+        "install",
+        str(package),
+        "-i",
+        str(inventory),
+        "--parallel",
+        "8",
+    ]
     with open(home / "install.log", "wb") as log:
         child = subprocess.Popen(
             [*argv, "--waves", "1,25%,100%", "--yes", "--json"],
