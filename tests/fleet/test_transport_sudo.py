@@ -85,7 +85,7 @@ def test_the_command_is_roots_and_the_files_are_the_login_users(
 
 
 def test_a_hang_of_root_is_ended_there_too(server: sshd.Server, engine: Transport) -> None:
-    outcome = _run(engine, Task(replace(server.host, sudo=True), "exec sleep 61.234", timeout=2.0))
+    outcome = _run(engine, Task(replace(server.host, sudo=True), "exec sleep 61.234", timeout=8.0))
     assert outcome.state is State.TIMED_OUT
     assert (
         _run(

@@ -6,8 +6,8 @@ import errno
 import hashlib
 import json
 import os
-import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -144,81 +144,26 @@ class TestDurability:
         fsops.append_line(path, "two")
         assert path.read_text() == before + "two\n"
 
-
-class TestPlainFiles:
-    def test_only_a_regular_file_is_read(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_bytes(b"text")
-        assert fsops.read_plain(tmp_path / "file") == b"text"
-        with pytest.raises(FileNotFoundError):
-            fsops.read_plain(tmp_path / "missing")
-
-    @pytest.mark.parametrize(
-        ("kind", "word"),
-        [
-            ("link", "a link"),
-            ("dangling", "a link"),
-            ("pipe", "a named pipe"),
-            ("socket", "a socket"),
-            ("dir", "a dir"),
-        ],
-    )
-    def test_anything_else_is_named_and_not_waited_for(self, tmp_path: Path, kind: str, word: str) -> None:
-        place = tmp_path / "place"
-        (tmp_path / "file").write_text("theirs")
-        listener = socket.socket(socket.AF_UNIX)
-        if kind == "link":
-            place.symlink_to(tmp_path / "file")
-        elif kind == "dangling":
-            place.symlink_to(tmp_path / "nothing")
-        elif kind == "pipe":
-            os.mkfifo(place)
-        elif kind == "socket":
-            listener.bind(str(place))
-        else:
-            place.mkdir()
-        with listener, pytest.raises(ConflictError) as caught:
-            os.close(fsops.open_plain(place, os.O_RDWR if kind == "dir" else os.O_RDONLY))
-        assert caught.value.code == "NOT_PLAIN"
-        assert f"{place} is {word}" in caught.value.message
-        assert str(place) in caught.value.hint
-        assert caught.value.details == {"path": str(place)}
-
-    def test_a_directory_opened_for_reading_is_refused_too(self, tmp_path: Path) -> None:
-        with pytest.raises(ConflictError, match="is a directory, not a file"):
-            fsops.open_plain(tmp_path, os.O_RDONLY)
-
-    def test_a_refused_descriptor_is_closed(self, tmp_path: Path) -> None:
-        before = len(os.listdir("/proc/self/fd"))
-        for _ in range(3):
-            with pytest.raises(ConflictError):
-                fsops.open_plain(tmp_path, os.O_RDONLY)
-        assert len(os.listdir("/proc/self/fd")) == before
-
-    def test_an_odd_kind_has_a_word_too(self, tmp_path: Path) -> None:
-        assert "a device, not a directory" in fsops.not_plain(tmp_path, stat.S_IFCHR, wanted="directory").message
-        assert "a device, not a file" in fsops.not_plain(tmp_path, stat.S_IFBLK).message
-        assert "a file, not a directory" in fsops.not_plain(tmp_path, stat.S_IFREG, wanted="directory").message
-        assert "something else, not a file" in fsops.not_plain(tmp_path, 0).message
-
-    def test_descriptors_are_not_inherited(self, tmp_path: Path) -> None:
+    def test_only_what_was_named_is_synced(self, tmp_path: Path, synced: list[str]) -> None:
         (tmp_path / "file").touch()
-        for fd in (fsops.open_plain(tmp_path / "file", os.O_RDONLY), fsops.create_new(tmp_path / "new")):
-            assert not os.get_inheritable(fd)
-            os.close(fd)
+        (tmp_path / "link").symlink_to("file")
+        with pytest.raises(NotADirectoryError):
+            fsops.fsync_dir(tmp_path / "file")
+        with pytest.raises(OSError) as caught:
+            fsops.fsync_file(tmp_path / "link")
+        assert caught.value.errno == errno.ELOOP
+        assert synced == []
 
-    def test_create_new_never_opens_what_is_there(self, tmp_path: Path) -> None:
-        victim = tmp_path / "victim"
-        victim.write_text("theirs")
-        os.link(victim, tmp_path / "new")
-        fd = fsops.create_new(tmp_path / "new", 0o600)
-        os.write(fd, b"ours")
-        os.close(fd)
-        assert victim.read_text() == "theirs"
-        assert (tmp_path / "new").read_text() == "ours"
-        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) & 0o077 == 0
-        (tmp_path / "folder").mkdir()
-        with pytest.raises(OSError):
-            fsops.create_new(tmp_path / "folder")
+    def test_modes_are_those_of_data_that_all_may_read(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            os.close(fsops.open_plain(tmp_path / "opened", os.O_WRONLY | os.O_CREAT))
+            os.close(fsops.create_new(tmp_path / "created"))
+            fsops.append_line(tmp_path / "appended", "a line", mode=0o640)
+        finally:
+            os.umask(before)
+        modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in tmp_path.iterdir()}
+        assert modes == {"opened": 0o644, "created": 0o644, "appended": 0o640}
 
 
 class TestExchange:
@@ -294,6 +239,27 @@ class TestRemove:
         fsops.remove_tree(tmp_path / "outside")
         assert not (tmp_path / "outside").exists()
 
+    def test_an_error_names_the_whole_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = make_tree(tmp_path / "t")
+        real = os.unlink
+
+        def unlink(path: str, *, dir_fd: int | None = None) -> None:
+            if os.path.basename(path) == "c":
+                raise OSError(errno.EIO, "broken disk", path)
+            real(path, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "unlink", unlink)
+        with pytest.raises(OSError) as caught:
+            fsops.remove_tree(root)
+        found = caught.value
+        assert (found.errno, found.strerror, found.filename) == (errno.EIO, "broken disk", str(root / "b/deep/c"))
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("without a number")])
+    def test_what_is_no_error_of_the_disk_is_passed_on(self, error: BaseException) -> None:
+        with pytest.raises(type(error)) as caught:
+            fsops._stop("place", error)
+        assert caught.value is error
+
 
 class TestTrees:
     def test_entries_say_everything(self, tmp_path: Path) -> None:
@@ -326,6 +292,54 @@ class TestTrees:
         data = os.urandom((1 << 20) + 17)
         (tmp_path / "big").write_bytes(data)
         assert fsops.sha256_file(tmp_path / "big") == hashlib.sha256(data).hexdigest()
+
+    @pytest.mark.parametrize(("processors", "at_once"), [(1, 1), (None, 1), (2, 2), (64, 4)])
+    def test_a_large_tree_is_digested_by_some_threads(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int | None, at_once: int
+    ) -> None:
+        for number in range(9):
+            (tmp_path / f"f{number}").write_bytes(bytes([number]) * ((1 << 21) + number))
+        real, order, threads = fsops.sha256_file, list[str](), set[int]()
+        together = threading.Barrier(at_once)
+
+        def digest(path: Path) -> str:
+            order.append(path.name)
+            threads.add(threading.get_ident())
+            if len(order) <= at_once:
+                together.wait(20)
+            return real(path)
+
+        monkeypatch.setattr(fsops, "sha256_file", digest)
+        monkeypatch.setattr(os, "cpu_count", lambda: processors)
+        found = {item.path: item.sha256 for item in fsops.tree_entries(tmp_path)}
+        data = {f"f{number}": bytes([number]) * ((1 << 21) + number) for number in range(9)}
+        assert found == {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
+        assert len(threads) == at_once
+        if at_once > 1:
+            assert sorted(order[:at_once]) == [f"f{number}" for number in range(9 - at_once, 9)]  # the largest first
+
+    @pytest.mark.parametrize(("size", "here"), [((16 << 20) - 1, True), (16 << 20, False)])
+    def test_a_small_tree_needs_no_threads(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, here: bool
+    ) -> None:
+        (tmp_path / "big").touch()
+        os.truncate(tmp_path / "big", size - 1)
+        (tmp_path / "small").write_bytes(b"1")
+        threads = set[int]()
+
+        def digest(path: Path) -> str:
+            threads.add(threading.get_ident())
+            return path.name
+
+        monkeypatch.setattr(fsops, "sha256_file", digest)
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+        assert [item.sha256 for item in fsops.tree_entries(tmp_path)] == ["big", "small"]
+        assert (threads == {threading.get_ident()}) is here
+
+    def test_a_record_needs_only_what_its_kind_has(self) -> None:
+        record = {"path": "d", "kind": "dir", "mode": "0750"}
+        assert FileEntry.from_dict(record) == FileEntry("d", "dir", 0o750, 0, "", "", 0)
+        assert FileEntry("d", "dir", 0o750).to_dict() == record
 
     def test_a_pipe_is_other(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe", 0o600)
@@ -388,6 +402,13 @@ class TestTrees:
         assert (info.st_mtime_ns, info.st_nlink) == (2_000_000_007, 1)
         assert info.st_atime_ns != 0
 
+    def test_a_copy_does_not_write_over_a_file(self, tmp_path: Path) -> None:
+        for name in ("file", "copy"):
+            (tmp_path / name).write_text(name)
+        with pytest.raises(FileExistsError):
+            fsops._copy_plain(str(tmp_path / "file"), str(tmp_path / "copy"))
+        assert (tmp_path / "copy").read_text() == "copy"
+
     def test_a_copy_of_something_odd_is_refused_before_anything_is_written(self, tmp_path: Path) -> None:
         root = make_tree(tmp_path / "t")
         os.mkfifo(root / "b" / "pipe")
@@ -395,6 +416,8 @@ class TestTrees:
             fsops.copy_tree(root, tmp_path / "copy")
         assert caught.value.code == "UNSAFE_TREE"
         assert str(root / "b" / "pipe") in caught.value.message
+        assert caught.value.message.endswith("is neither file, directory nor link: it cannot be copied")
+        assert caught.value.hint == "move it out of the vendor directory and run the command again"
         assert caught.value.details == {"path": str(root / "b" / "pipe")}
         assert not (tmp_path / "copy").exists()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from smallq_deploy.base.errors import ConflictError, InstallError
 from smallq_deploy.base.fsops import tree_digest
 from smallq_deploy.store import switch as switches
-from smallq_deploy.store.journal import Journal, TreeId, drop_journal, read_journal, write_journal
+from smallq_deploy.store.journal import Journal, TreeId, drop_journal, new_txid, read_journal, write_journal
 from smallq_deploy.store.paths import Staging, Store
 from smallq_deploy.store.switch import move, old_tree_place, restore, switch, take
 
@@ -380,12 +382,43 @@ class TestJournal:
         drop_journal(stage.store)
         assert read_journal(stage.store) is None
 
+    def test_on_disk_it_is_one_line_of_ascii_with_sorted_keys(self, stage: Stage) -> None:
+        """Read by people at night and by older and newer versions: schema, every field, no encoding to guess."""
+        journal = Journal(*("t1", "install", "中", "staging", "2026-01-01T00:00:00Z", {"user": "é"}))
+        write_journal(stage.store, journal)
+        raw = stage.store.journal.read_bytes()
+        assert raw.isascii() and raw.endswith(b"}\n") and raw.count(b"\n") == 1
+        record = json.loads(raw)
+        assert list(record) == sorted(record)
+        assert record["schema"] == 1 and record["owner"] == {"user": "é"} and record["vendor"] == "中"
+        assert read_journal(stage.store) == journal
+
+    def test_names_of_transactions_differ_and_are_names(self) -> None:
+        names = {new_txid() for _ in range(100)}
+        assert len(names) == 100
+        assert all(re.fullmatch("[0-9a-f]{12}", name) for name in names)
+
+    def test_what_a_tree_is_known_by(self, stage: Stage) -> None:
+        live, vendors = stage.store.live, stage.store.vendors
+        info = live.lstat()
+        known = TreeId.of(live, "d1g", vendors)
+        assert known == TreeId(info.st_dev, info.st_ino, vendors.lstat().st_dev, "d1g")
+        assert not known.is_at(live / "missing", vendors)
+        assert not known.is_at(live / "lib" / "file.so" / "below", vendors)
+
     @pytest.mark.parametrize(
-        "change", [{"phase": "somewhere"}, {"old_tree": {"dev": 1}}, {"txid": None, "vendor": ...}]
+        "change",
+        [
+            {"phase": "somewhere"},
+            {"old_tree": {"dev": 1}},
+            {"txid": None, "vendor": ...},
+            *({"txid": name} for name in ("", ".", "..", "a/b")),
+            {"old": "1"},
+            {"new_tree": {"dev": 1, "ino": "2", "home_dev": 3, "digest": ""}},
+            {"config": {"before": 1, "after": None}},
+        ],
     )
     def test_what_cannot_be_understood_is_refused(self, stage: Stage, change: dict[str, object]) -> None:
-        import json
-
         record = {**stage.journal().to_dict(), **change}
         record = {key: value for key, value in record.items() if value is not ...}
         stage.store.journal.write_text(json.dumps(record))
@@ -393,7 +426,7 @@ class TestJournal:
             read_journal(stage.store)
         assert caught.value.code == "JOURNAL_DAMAGED"
         assert str(stage.store.journal) in caught.value.message
-        assert "nothing was changed" in caught.value.hint
+        assert caught.value.hint == "nothing was changed; keep the file and report it"
         assert caught.value.details == {"path": str(stage.store.journal)}
 
     def test_dropping_it_is_durable(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
