@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from smallq_deploy.base import fsops
-from smallq_deploy.base.errors import ConflictError, InstallError
+from smallq_deploy.base.errors import InstallError
 from smallq_deploy.base.fsops import FileEntry
 
 
