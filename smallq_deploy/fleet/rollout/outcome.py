@@ -141,7 +141,7 @@ def _result(host: HostState, leader: str, drains: bool) -> HostResult:
         values |= {"seconds": ended.seconds, "data": ended.data}
     if status == "not-run" and leader:
         values["message"] = f"{leader}, which changes the opp that both use, has not been changed"
-    if status in GOOD and host.released is not None and not host.released.ok:
+    if not values.get("code") and host.released is not None and not host.released.ok:
         values |= {"code": host.released.code, "message": host.released.message, "hint": host.released.hint}
     return HostResult(host.name, status, **values)
 
