@@ -43,10 +43,13 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
     for a directory that was installed by hand, which gets the static checks only. --repair makes the tree again from
     the kept package and switches it in as an install does; what was found is kept as a generation.
     """
-    from smallq_deploy.operate.verifier import verify_while
+    from smallq_deploy.operate.readahead import TreeReader
 
     session = Session(call, mutating=repair)
     toolkit = session.toolkit
+    ahead = TreeReader(session.store.live)  # the rest takes as long to import as a few hundred MB to read
+
+    from smallq_deploy.operate.verifier import verify_while
 
     def machine() -> tuple[Release, str]:
         # Imports, npu-smi and the manifests take their time: the files are read meanwhile.
@@ -58,7 +61,7 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
             asked = pool.submit(detect_environment, cann=call.cann, opp=call.opp)
             return session.release, asked.result().unit
 
-    report = verify_while(session.store, machine, arch=toolkit.arch)
+    report = verify_while(session.store, machine, arch=toolkit.arch, ahead=ahead)
     restored: MoveReport | None = None
     if repair and (report.differences or report.state == "missing"):
         from smallq_deploy.operate.mover import restore

@@ -6,20 +6,18 @@ static checks of package/validate.py are made, and config.ini is looked at.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallq_deploy.base.errors import DifferencesError, UsageError
+from smallq_deploy.base.errors import DifferencesError, UsageError, access_error
 from smallq_deploy.base.fsops import FileEntry
+from smallq_deploy.operate.readahead import TreeReader
 from smallq_deploy.package.validate import Finding, validate_vendor
 from smallq_deploy.package.vendortree import ops_of_vendor, other_vendors
 from smallq_deploy.store.configini import ConfigIni, read_config
 from smallq_deploy.store.generations import Generation, check_manifest, load_generation, read_state
-from smallq_deploy.store.live import check_place, live_exists, read_tree
+from smallq_deploy.store.live import check_place, live_exists
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.recovery import refuse_open, steady
 
@@ -124,32 +122,19 @@ def verify(store: Store, release: Release, *, unit: str = "", arch: str = "") ->
     return verify_while(store, lambda: (release, unit), arch=arch)
 
 
-def verify_while(store: Store, ask: Callable[[], tuple[Release, str]], *, arch: str = "") -> VerifyReport:
+def verify_while(
+    store: Store, ask: Callable[[], tuple[Release, str]], *, arch: str = "", ahead: TreeReader | None = None
+) -> VerifyReport:
     """:func:`verify` with the release and the unit that ``ask`` gives, which is called while the files are being read.
 
-    ``ask`` may be called again when the tree was switched meanwhile. Raises also what ``ask`` raises.
+    ``ahead`` has begun to read the live tree already; what it found counts where it is as installed, else the tree is
+    read again. ``ask`` may be called again when the tree was switched meanwhile. Raises also what ``ask`` raises.
     """
-    return steady(store, lambda: _verify(store, ask, arch))
+    readers = [ahead] if ahead is not None else []
+    return steady(store, lambda: _verify(store, ask, arch, readers.pop() if readers else None))
 
 
-@contextmanager
-def _reading(root: Path | None) -> Iterator[Callable[[], tuple[FileEntry, ...]]]:
-    """Read the tree ``root`` beside what is done meanwhile; gives the function that waits for its entries."""
-    if root is None:
-        yield tuple
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)  # hashing needs Python's lock once a MiB, and waits this long for it
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            yield pool.submit(read_tree, root).result
-    finally:
-        sys.setswitchinterval(before)
-
-
-def _verify(store: Store, ask: Callable[[], tuple[Release, str]], arch: str) -> VerifyReport:
+def _verify(store: Store, ask: Callable[[], tuple[Release, str]], arch: str, ahead: TreeReader | None) -> VerifyReport:
     check_place(store)
     refuse_open(store)
     current = read_state(store).of(store.vendor).current
@@ -168,18 +153,32 @@ def _verify(store: Store, ask: Callable[[], tuple[Release, str]], arch: str) -> 
             "NOT_INSTALLED", "fail", f"{store.live} does not exist: {should}", "install a package", str(store.live)
         )
         return VerifyReport(store, state, generation, 0, (), (gone, *config_findings(store, release, generation)))
-    with _reading(store.live if generation is not None else None) as entries:
-        release, unit = ask()
-        findings = (
-            *static_findings(store, release, unit=unit, arch=arch or (generation.arch if generation else "")),
-            *config_findings(store, release, generation),
-        )
-        if generation is None:
-            return VerifyReport(store, "unknown", None, 0, (), findings)
-        manifest = check_manifest(store, generation)
-        differences = compare(manifest, entries())
+    reader = (ahead or TreeReader(store.live)) if generation is not None else None
+    release, unit = ask()
+    findings = (
+        *static_findings(store, release, unit=unit, arch=arch or (generation.arch if generation else "")),
+        *config_findings(store, release, generation),
+    )
+    if generation is None or reader is None:
+        return VerifyReport(store, "unknown", None, 0, (), findings)
+    manifest = check_manifest(store, generation)
+    differences = _differences(store, manifest, reader, sure=reader is not ahead)
     state = "adopted" if generation.origin == "adopted" else "installed"
     return VerifyReport(store, state, generation, len(manifest), differences, findings)
+
+
+def _differences(
+    store: Store, manifest: tuple[FileEntry, ...], reader: TreeReader, *, sure: bool
+) -> tuple[Difference, ...]:
+    """``sure``: reading began when no transaction was under way."""
+    try:
+        found = compare(manifest, reader.entries())
+        if sure or not found:
+            return found
+    except OSError as error:
+        if sure:
+            raise access_error(error, f"read {error.filename or store.live}") from error
+    return _differences(store, manifest, TreeReader(store.live), sure=True)
 
 
 def compare(expected: Iterable[FileEntry], present: Iterable[FileEntry]) -> tuple[Difference, ...]:

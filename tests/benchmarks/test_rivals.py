@@ -10,6 +10,9 @@ from tests.benchmarks.rivals import MAX_ROWS, RIVALS, Rival, build_rival
 from tests.support import emulator
 from tests.support.attention_cases import EXTREME_CASES, NORMAL_CASES, AttentionCase, compare, make_inputs, reference
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("rivals")
+
 MOST = {"scalar_dot": 400_000, "row_dot": 2_000_000, "row_dot_tuned": 2_000_000}  # multiply-adds of a case
 
 

@@ -20,6 +20,9 @@ from smallq_deploy.cli.main import _COMMANDS, cli
 from tests.cli.support import checked, smallq
 from tests.cli.test_main import COMMANDS, HEAVY, imported
 
+# The other worker need not wait for the package to be built.
+_one_worker = pytest.mark.xdist_group("contract")
+
 
 def test_every_command_has_a_schema_and_every_schema_a_command() -> None:
     names = {path.stem for path in schema_path().parent.glob("*.json")} - {"common", "envelope"}
@@ -49,6 +52,7 @@ def test_every_option_has_its_environment_variable() -> None:
     assert isinstance(cli, Group)
 
 
+@_one_worker
 def test_the_whole_way_in_json(
     fresh_toolkit: Callable[..., Path], operator_package: Path, own_home: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +139,7 @@ def test_the_whole_way_in_json(
     assert not (vendors / ".smallq-deploy").exists()
 
 
+@_one_worker
 def test_a_failed_install_reports_what_it_did(fresh_toolkit: Callable[..., Path], operator_package: Path) -> None:
     root = fresh_toolkit()
     faulty = {"SMALLQ_SIM_FAULT": "wrong_numbers"}
@@ -159,6 +164,7 @@ def test_sandbox_in_json(tmp_path: Path, simulated_toolkit: Path) -> None:
     assert not root.exists()
 
 
+@_one_worker
 @pytest.mark.parametrize("options", ["-e", "-u", "-eu", ""])
 def test_env_works_in_strict_shells(
     fresh_toolkit: Callable[..., Path], operator_package: Path, options: str, tmp_path: Path

@@ -6,6 +6,7 @@ A kernel is a piece of C++ as it would stand in an ``op_kernel`` file; tensors a
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -166,20 +167,58 @@ def compile_kernel(
     Raises AssertionError with the compiler's text when it does not compile.
     """
     unit = f'{source}\n#include "sim_kernel_entry.h"\nSIM_EXPORT_KERNEL({entry})\n'
-    digest = hashlib.sha256("\n".join([unit, *extra]).encode())
-    for folder in (*include, INCLUDE, NATIVE / "common"):
-        for header in sorted(folder.rglob("*")):
-            if header.suffix in (".h", ".cpp"):
-                digest.update(header.read_bytes())
+    digest = hashlib.sha256("\n".join([unit, *extra, _headers_digest(*include)]).encode())
     path = directory / f"{entry}_{digest.hexdigest()[:16]}.o"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         unit_file = path.with_suffix(".cpp")
         unit_file.write_text(unit)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
+        options = [*COMPILE_FLAGS, *extra]
+        if "-O0" in extra:
+            options += ["-include", str(_parsed_headers(options))]
         includes = [f"-I{folder}" for folder in (*include, INCLUDE)]
-        command = [shutil.which("g++") or "g++", *COMPILE_FLAGS, *extra, *includes, str(unit_file), "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        command = [*options, *includes, str(unit_file), "-o", str(partial)]
+        done = subprocess.run([_compiler(), *command], capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, f"{entry} does not compile:\n{done.stderr[:4000]}"
         partial.replace(path)
     return Kernel(path)
+
+
+def _compiler() -> str:
+    return shutil.which("g++") or "g++"
+
+
+def _headers_digest(*folders: Path) -> str:
+    """A digest of what a kernel may include."""
+    digest = hashlib.sha256()
+    for folder in (*folders, INCLUDE, NATIVE / "common"):
+        for header in sorted(folder.rglob("*")):
+            if header.suffix in (".h", ".cpp"):
+                digest.update(header.read_bytes())
+    return digest.hexdigest()
+
+
+def _parsed_headers(options: Sequence[str]) -> Path:
+    """A header of the emulator's headers that g++ finds parsed: a third of the time of a compilation without -O.
+
+    Kept in the cache directory, the last one of each set of options; g++ itself sees whether it fits, and parses the
+    headers again where it does not.
+    """
+    version = subprocess.run([_compiler(), "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
+    kept = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "smallq-deploy-tests"
+    folder = kept / hashlib.sha256("\n".join(options).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    header = folder / f"{hashlib.sha256((version + _headers_digest()).encode()).hexdigest()[:16]}.h"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        parsed = Path(f"{header}.gch")
+        if not parsed.exists():
+            for old in folder.glob("*.h*"):
+                old.unlink()
+            header.write_text('#include "kernel_operator.h"\n#include "sim_kernel_entry.h"\n')
+            command = [_compiler(), *(option for option in options if option != "-shared"), f"-I{INCLUDE}"]
+            partial = folder / "partial"
+            subprocess.run([*command, "-x", "c++-header", str(header), "-o", str(partial)], check=True, timeout=120)
+            partial.replace(parsed)
+    return header

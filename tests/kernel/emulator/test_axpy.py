@@ -9,6 +9,9 @@ import pytest
 
 from tests.support import emulator
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("axpy")
+
 SOURCE = """
 #include "kernel_operator.h"
 using namespace AscendC;

@@ -12,6 +12,9 @@ import pytest
 from tests.support.emulator import SIM_OK, Gm, Kernel
 from tests.support.launch_report import ReportingKernel
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("emulator-cost")
+
 ADD, CONFLICT, ONE_BUFFER, TWO_BUFFERS, SYNC, SCALAR = range(1, 7)
 HBM, CORE = 729.0, 67.0  # bytes a cycle: of the chip, of one core
 

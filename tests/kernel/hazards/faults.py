@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support import emulator
 from tests.support.attention_cases import AttentionCase, compare, make_inputs, reference
-from tests.support.operator_kernel import Force, Outcome, Planner, build_operator
+from tests.support.operator_kernel import FAST_COMPILE, Force, Outcome, Planner, build_operator
 
 LEGAL = "legal"
 
@@ -145,8 +145,7 @@ def run(planner: Planner, directory: Path, fault: Fault, *, broken: bool = True)
     changes = [
         (f"{prefix}.{file}" if file == "cpp" else f"{prefix}_{file}", old, new) for file, old, new in fault.changes
     ]
-    options = ["-O0", "-Wno-unused", "-Wno-unused-parameter"]
-    built = build_operator(planner, directory, changes if broken else [], extra=options, only_key=fault.key)
+    built = build_operator(planner, directory, changes if broken else [], extra=FAST_COMPILE, only_key=fault.key)
     q, k, v = make_inputs(fault.case)
     return built.run(q, k, v, **fault.options)
 

@@ -11,6 +11,9 @@ from tests.support.emulator import SIM_OK
 from tests.support.launch_report import ReportingKernel
 from tests.support.operator_kernel import Force, Operator, Planner, build_operator
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("operator-cost")
+
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:

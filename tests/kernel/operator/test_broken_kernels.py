@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import emulator
 from tests.support.attention_cases import AttentionCase, compare, make_inputs, reference
-from tests.support.operator_kernel import UB_LIMIT, Operator, Planner, build_operator
+from tests.support.operator_kernel import FAST_COMPILE, UB_LIMIT, Operator, Planner, build_operator
 
 NUMBERS = "numbers"
 
@@ -99,7 +99,7 @@ FAULTS = (
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_fault_is_noticed(planner: Planner, tmp_path: Path, fault: Fault) -> None:
     file = f"smallq_flash_attention_{fault.file}.h"
-    broken = build_operator(planner, tmp_path, [(file, fault.old, fault.new)], extra=["-O0", "-Wno-unused"], only_key=1)
+    broken = build_operator(planner, tmp_path, [(file, fault.old, fault.new)], extra=FAST_COMPILE, only_key=1)
     q, k, v = make_inputs(fault.case)
     outcome = broken.run(q, k, v, limit=fault.limit, cores=fault.cores)
     if fault.found_by == NUMBERS:

@@ -10,7 +10,7 @@ import pytest
 from tests.kernel.operator.test_paths import call_of
 from tests.support import emulator
 from tests.support.attention_cases import AttentionCase, compare, reference_of
-from tests.support.operator_kernel import UB_LIMIT, Force, Operator, Planner, build_operator
+from tests.support.operator_kernel import FAST_COMPILE, UB_LIMIT, Force, Operator, Planner, build_operator
 
 NUMBERS = "numbers"
 
@@ -124,7 +124,7 @@ def test_fault_is_noticed(planner: Planner, tmp_path: Path, fault: Fault) -> Non
         tmp_path,
         [(file, old, new) for old, new in fault.changes],
         dtype="bfloat16_t" if fault.case.bf16 else "half",
-        extra=["-O0", "-Wno-unused"],
+        extra=FAST_COMPILE,
         only_key=fault.key,
     )
     call = call_of(fault.case)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from smallq_deploy.base.errors import OpenTransactionError
+from smallq_deploy.base.errors import OpenTransactionError, SmallqError
 from smallq_deploy.base.fsops import tree_digest
 from smallq_deploy.operate.mover import rollback, uninstall
-from smallq_deploy.operate.verifier import LETTERS, VerifyReport, verify
+from smallq_deploy.operate.readahead import TreeReader
+from smallq_deploy.operate.verifier import LETTERS, VerifyReport, verify, verify_while
 from smallq_deploy.package.vendortree import API_LIBRARY, TBE
 from tests.support import packages
 from tests.support.opp import World, release
@@ -90,6 +91,37 @@ def test_drift(world: World, name: str, drift: Callable[[Path], object], letters
     assert "entries differ" in report.failure.message
     assert report.failure.details["differences"] == [{"path": name, "letters": letters}]
     assert len(letters) == len(LETTERS) or letters in ("missing", "added")
+
+
+def read_ahead(world: World, tree: Path) -> VerifyReport:
+    ahead = TreeReader(tree)
+    return verify_while(world.store, lambda: (release(), packages.UNIT), arch=packages.ARCH, ahead=ahead)
+
+
+@pytest.mark.parametrize("earlier", ["as installed", "another tree", "nothing", "a link"])
+def test_what_was_read_too_early_never_makes_a_difference(world: World, tmp_path: Path, earlier: str) -> None:
+    """Reading may begin in the middle of a switch, where another tree or none lies in the live directory."""
+    tree = world.live if earlier == "as installed" else tmp_path / "earlier"
+    if earlier == "another tree":
+        shutil.copytree(world.live, tree, symlinks=True)
+        (tree / HEADER).write_text("of another generation")
+    elif earlier == "a link":
+        tree.symlink_to(world.live)
+    report = read_ahead(world, tree)
+    assert (report.state, report.clean) == ("installed", True)
+    assert report.checked == sum(1 for _ in world.live.rglob("*"))
+
+
+def test_what_differs_is_found_by_reading_ahead_too(world: World) -> None:
+    same_size(world.live / HEADER)
+    assert [(item.path, item.letters) for item in read_ahead(world, world.live).differences] == [(HEADER, "..5.T")]
+
+
+def test_a_tree_that_cannot_be_read(world: World) -> None:
+    (world.live / "/".join("d" * 202)).mkdir(parents=True)
+    with pytest.raises(SmallqError, match="nested more than 200 deep") as caught:
+        read_ahead(world, world.live)
+    assert str(world.live / "d") in caught.value.message
 
 
 def test_a_deleted_tree(world: World) -> None:
