@@ -61,6 +61,7 @@ def unpacked(sample_package: Path, tmp_path: Path) -> Path:
     return tmp_path / "x/packages/vendors/customize"
 
 
+@pytest.mark.xdist_group("sample-package")
 def test_the_package_has_the_tree_of_a_vendor_directory(unpacked: Path) -> None:
     impl = "op_impl/ai_core/tbe"
     files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if not path.is_dir()}
@@ -127,6 +128,7 @@ print("equal" if list(got) == want else [(i, g, w) for i, (g, w) in enumerate(zi
 """
 
 
+@pytest.mark.xdist_group("sample-package")
 def test_the_installed_sample_operator_adds(sample_package: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     sandbox = create(root)

@@ -11,6 +11,9 @@ import pytest
 
 from tests.support.emulator import SIM_OK, Gm, Kernel, Result, unwritten
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("copies")
+
 LoadKernel = Callable[[str], Kernel]
 IMAGE = 2048  # halfs
 PAD_IN, PAD_OUT, BLOCKS_IN, BLOCKS_OUT, RING = 1, 2, 3, 4, 5

@@ -13,6 +13,9 @@ import pytest
 
 from tests.support.emulator import SIM_OK, Gm, Kernel
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("instructions")
+
 Array = npt.NDArray[Any]
 LoadKernel = Callable[[str], Kernel]
 IMAGE = 16384  # bytes of each UB image

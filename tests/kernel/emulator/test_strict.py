@@ -12,6 +12,9 @@ import pytest
 
 from tests.support.emulator import SIM_BAD_LAUNCH, SIM_FINDING, SIM_HANG, SIM_OK, Gm, Kernel, Result, unwritten
 
+# One worker compiles for all of them.
+pytestmark = pytest.mark.xdist_group("strict")
+
 LoadKernel = Callable[[str], Kernel]
 COUNT = 256
 
