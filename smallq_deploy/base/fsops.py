@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -268,9 +268,15 @@ def walk_tree(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 def tree_entries(root: Path, *, digests: bool = True) -> tuple[FileEntry, ...]:
     """Everything below ``root`` as entries; without ``digests`` files carry no sha256 (names, modes, sizes, times).
 
-    Anything that is no file, directory or link (a socket, a device) has kind ``other``.
+    Anything that is no file, directory or link (a socket, a device) has kind ``other``. Raises OSError.
     """
-    walked = list(walk_tree(root))
+    return read_entries(root, list(walk_tree(root)), digests=digests)
+
+
+def read_entries(
+    root: Path, walked: Sequence[tuple[str, os.stat_result]], *, digests: bool = True
+) -> tuple[FileEntry, ...]:
+    """:func:`tree_entries` of what :func:`walk_tree` has found."""
     hashed = _digests(root, [(name, info.st_size) for name, info in walked if stat.S_ISREG(info.st_mode)], digests)
     found: list[FileEntry] = []
     for name, info in walked:
@@ -293,11 +299,36 @@ def _digests(root: Path, files: list[tuple[str, int]], wanted: bool) -> dict[str
     threads = min(_HASH_THREADS, os.cpu_count() or 1)
     if threads < 2 or sum(size for _, size in files) < _WORTH_THREADS:
         return {name: sha256_file(root / name) for name, _ in files}
-    from concurrent.futures import ThreadPoolExecutor
+    # Threads by hand: concurrent.futures takes longer to import than 20 MB to read.
+    import threading
+    from collections import deque
 
-    names = [name for name, _ in sorted(files, key=lambda item: -item[1])]  # the largest first: no thread ends late
-    with ThreadPoolExecutor(threads) as pool:
-        return dict(zip(names, pool.map(lambda name: sha256_file(root / name), names), strict=True))
+    waiting = deque(sorted(files, key=lambda item: -item[1]))  # the largest first: no thread ends late
+    hashed: dict[str, str] = {}
+    errors: list[BaseException] = []
+
+    def take() -> str:
+        try:
+            return waiting.popleft()[0]
+        except IndexError:  # nothing left
+            return ""
+
+    def work() -> None:
+        try:
+            while not errors and (name := take()):
+                hashed[name] = sha256_file(root / name)
+        except BaseException as error:  # for the thread that asked
+            errors.append(error)
+
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+    return hashed
 
 
 def entries_digest(entries: Iterable[FileEntry]) -> str:

@@ -65,8 +65,7 @@ class Session:
         """Toolkit, devices and host. Raises as :attr:`toolkit` does."""
         from smallq_deploy.machine.environment import detect_environment
 
-        found = detect_environment(cann=self.call.cann, opp=self.call.opp)
-        self.__dict__["discovery"] = found.discovery  # looked up once
+        found = detect_environment(discovery=self.discovery)
         assert self.toolkit is not None  # raises where there is none
         for warning in found.warnings:
             self.call.events.warning(warning)

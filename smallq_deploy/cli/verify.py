@@ -52,14 +52,9 @@ def verify(call: Call, repair: bool, no_smoke: bool, device: str, smoke_timeout:
     from smallq_deploy.operate.verifier import verify_while
 
     def machine() -> tuple[Release, str]:
-        # Imports, npu-smi and the manifests take their time: the files are read meanwhile.
-        from concurrent.futures import ThreadPoolExecutor
+        from smallq_deploy.machine.environment import detect_environment  # the files are read meanwhile
 
-        from smallq_deploy.machine.environment import detect_environment
-
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(detect_environment, cann=call.cann, opp=call.opp)
-            return session.release, asked.result().unit
+        return session.release, detect_environment(discovery=session.discovery).unit
 
     report = verify_while(session.store, machine, arch=toolkit.arch, ahead=ahead)
     restored: MoveReport | None = None

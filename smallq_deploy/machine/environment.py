@@ -132,15 +132,16 @@ def detect_environment(
     host_arch: str | None = None,
     thorough: bool = False,
     timeout: float = NPU_SMI_TIMEOUT,
+    discovery: Discovery | None = None,
 ) -> Environment:
     """Look at this machine. Works where there is nothing; raises UsageError NO_SUCH_OPP only.
 
     ``root`` stands for / and ``host_arch`` for this machine's architecture; ``thorough`` asks each card for its board;
-    ``timeout`` (seconds) bounds npu-smi.
+    ``timeout`` (seconds) bounds npu-smi; ``discovery`` is what :func:`discover` has found already.
     """
     environ = os.environ if environ is None else environ
     host_arch = host_arch or platform.machine()
-    discovery = discover(cann=cann, opp=opp, environ=environ, root=root, host_arch=host_arch)
+    discovery = discovery or discover(cann=cann, opp=opp, environ=environ, root=root, host_arch=host_arch)
     devices = detect_devices(environ, discovery.chosen, root, timeout=timeout, thorough=thorough)
     container, source = _container(environ, root)
     variables = tuple((name, environ[name]) for name in _VARIABLES if environ.get(name))

@@ -5,11 +5,12 @@ Imports next to nothing, so that reading begins before the modules of the compar
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
 
-from smallq_deploy.base.fsops import FileEntry, tree_entries
+from smallq_deploy.base.fsops import FileEntry, read_entries, walk_tree
 
 _INTERVAL = 0.0005  # seconds; hashing needs Python's lock once a MiB, and waits this long for it
 
@@ -21,15 +22,20 @@ class TreeReader:
         self._root = root
         self._entries: tuple[FileEntry, ...] = ()
         self._error: BaseException | None = None
+        # Walked here: a thread would wait for Python's lock at each of many short calls.
+        walked: list[tuple[str, os.stat_result]] = []
+        try:
+            walked += () if root.is_symlink() else walk_tree(root)
+        except OSError as error:
+            self._error = error
         self._interval = sys.getswitchinterval()
         sys.setswitchinterval(_INTERVAL)
-        self._thread = threading.Thread(target=self._read, name="tree-reader", daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(walked,), name="tree-reader", daemon=True)
         self._thread.start()
 
-    def _read(self) -> None:
+    def _read(self, walked: list[tuple[str, os.stat_result]]) -> None:
         try:
-            if not self._root.is_symlink():
-                self._entries = tree_entries(self._root)
+            self._entries = read_entries(self._root, walked)
         except BaseException as error:  # for the thread that asks
             self._error = error
 

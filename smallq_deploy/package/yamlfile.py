@@ -20,6 +20,7 @@ from smallq_deploy.base.errors import PackageError, SmallqError, raise_problems
 SIZE_LIMIT = 256 * 1024
 _MAX_PROBLEMS = 50
 _MAX_DEPTH, _MAX_NODES = 20, 500_000
+_COMPOSED_DEPTH = 200  # deeper files are refused without a word on where: PyYAML composes by recursion
 _SCALARS = {"str", "int", "float", "bool", "null"}
 _INTEGER = re.compile(r"^[-+]?(0|[1-9][0-9]*)$")
 _NAMES = {
@@ -44,9 +45,9 @@ class _Composer(yaml.SafeLoader):
 
 
 def _compose(text: str) -> Any:
-    """The node tree of ``text``; that of a large file through libyaml where there is one, six times as fast."""
+    """The node tree of ``text``, through libyaml where there is one: six times as fast."""
     fast: Any = getattr(yaml, "CSafeLoader", None)
-    if len(text) <= SIZE_LIMIT or fast is None:
+    if fast is None:
         return yaml.compose(text, Loader=_Composer)
     depth = nodes = 0
     for event in yaml.parse(text, Loader=fast):
@@ -55,7 +56,7 @@ def _compose(text: str) -> Any:
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         nodes += isinstance(event, yaml.NodeEvent)
-        if depth > _MAX_DEPTH + 1:
+        if depth > _COMPOSED_DEPTH:
             raise RecursionError
         if nodes > _MAX_NODES:
             raise ValueError(f"more than {_MAX_NODES} values")

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,28 @@ class TestTrees:
         assert len(threads) == at_once
         if at_once > 1:
             assert sorted(order[:at_once]) == [f"f{number}" for number in range(9 - at_once, 9)]  # the largest first
+
+    def test_a_file_that_cannot_be_read_ends_all_threads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for number in range(40):
+            (tmp_path / f"f{number:02}").write_bytes(bytes(1 << 19))
+        asked = list[str]()
+        failed = threading.Event()
+
+        def digest(path: Path) -> str:
+            asked.append(path.name)
+            if path.name == "f03":
+                failed.set()
+                raise IndexError("f03")  # of the reading itself, not of the end of the list
+            if len(asked) > 4:
+                assert failed.wait(20)
+                time.sleep(0.01)
+            return path.name
+
+        monkeypatch.setattr(fsops, "sha256_file", digest)
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+        with pytest.raises(IndexError, match="f03"):
+            fsops.tree_entries(tmp_path)
+        assert len(asked) < 40
 
     @pytest.mark.parametrize(("size", "here"), [((16 << 20) - 1, True), (16 << 20, False)])
     def test_a_small_tree_needs_no_threads(
