@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallq_deploy.base.errors import DifferencesError, SmallqError, UsageError
+from smallq_deploy.base.errors import DifferencesError, SmallqError
 from smallq_deploy.operate.resolution import Resolution, resolve_operator
 
 if TYPE_CHECKING:
@@ -155,15 +155,9 @@ class Context:
     @cached_property
     def generation(self) -> Generation | None:
         """The generation that should be live; None where nothing was installed by us. Raises as the store does."""
-        from smallq_deploy.store.generations import load_generation, read_state
+        from smallq_deploy.store.generations import find_generation, read_state
 
-        current = read_state(self.place).of(self.place.vendor).current
-        try:
-            return load_generation(self.place, current) if current else None
-        except UsageError as error:
-            if error.code != "NO_SUCH_GENERATION":
-                raise
-            return None
+        return find_generation(self.place, read_state(self.place).of(self.place.vendor).current)
 
     @cached_property
     def sourced(self) -> bool:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smallq_deploy.base.errors import DifferencesError, UsageError, access_error
+from smallq_deploy.base.errors import DifferencesError, access_error
 from smallq_deploy.base.fsops import FileEntry
 from smallq_deploy.operate.readahead import TreeReader
 from smallq_deploy.package.validate import Finding, validate_vendor
 from smallq_deploy.package.vendortree import ops_of_vendor, other_vendors
 from smallq_deploy.store.configini import ConfigIni, read_config
-from smallq_deploy.store.generations import Generation, check_manifest, load_generation, read_state
+from smallq_deploy.store.generations import Generation, check_manifest, find_generation, read_state
 from smallq_deploy.store.live import check_place, live_exists
 from smallq_deploy.store.paths import Store
 from smallq_deploy.store.recovery import refuse_open, steady
@@ -138,13 +138,7 @@ def _verify(store: Store, ask: Callable[[], tuple[Release, str]], arch: str, ahe
     check_place(store)
     refuse_open(store)
     current = read_state(store).of(store.vendor).current
-    generation: Generation | None = None
-    if current:
-        try:
-            generation = load_generation(store, current)
-        except UsageError as error:
-            if error.code != "NO_SUCH_GENERATION":
-                raise
+    generation = find_generation(store, current)
     if not live_exists(store):
         release, _ = ask()
         state = "missing" if current else "absent"

@@ -188,6 +188,16 @@ def load_generation(store: Store, number: int) -> Generation:
     return generation
 
 
+def find_generation(store: Store, number: int | None) -> Generation | None:
+    """:func:`load_generation`; None where there is none of this number, or it was deleted."""
+    try:
+        return load_generation(store, number) if number else None
+    except UsageError as error:
+        if error.code != "NO_SUCH_GENERATION":
+            raise
+        return None
+
+
 def list_generations(store: Store) -> tuple[Generation, ...]:
     """Every generation of this vendor, oldest first, failed ones included."""
     found = []

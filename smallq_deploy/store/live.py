@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smallq_deploy.base.errors import ConflictError, NoToolkitError, UsageError, access_error
+from smallq_deploy.base.errors import ConflictError, NoToolkitError, access_error
 from smallq_deploy.base.fsops import FileEntry, entries_digest, tree_entries
-from smallq_deploy.store.generations import Generation, check_manifest, load_generation, read_state
+from smallq_deploy.store.generations import Generation, check_manifest, find_generation, read_state
 from smallq_deploy.store.paths import ABSENT, Store
 
 
@@ -97,13 +97,7 @@ def observe_live(store: Store, *, deep: bool = False) -> LiveState:
     Raises ConflictError LIVE_NOT_A_DIRECTORY, InstallError STORE_DAMAGED and the typed form of an OSError.
     """
     current = read_state(store).of(store.vendor).current
-    generation: Generation | None = None
-    if current:
-        try:
-            generation = load_generation(store, current)
-        except UsageError as error:
-            if error.code != "NO_SUCH_GENERATION":
-                raise
+    generation = find_generation(store, current)
     if not live_exists(store):
         return LiveState("removed", generation) if current else LiveState("absent")
     if generation is None:
