@@ -113,7 +113,9 @@ SCENARIOS = {
     "rollback": Scenario(installed, "rollback"),
     "rollback-forward-by-copy": Scenario(rolled_back, "rollback", method="copy", every=4),
     "rollback-after-uninstall": Scenario(uninstalled, "rollback"),
+    "verify-repairs": Scenario(changed_by_hand, "verify --repair"),
     "uninstall": Scenario(installed, "uninstall"),
+    "uninstall-restores-what-was-found": Scenario(installed, "uninstall --restore-adopted"),
     "uninstall-by-copy": Scenario(installed, "uninstall", method="copy", every=4),
 }
 

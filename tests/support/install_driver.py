@@ -3,10 +3,10 @@
     python -I -S -B install_driver.py PATHS
 
 PATHS is the import path (':' between entries; -I -S keeps the start short). Each line of stdin is a JSON list
-``[root, action, package, method, smoke]``: action install, rollback, uninstall, gc, pin, repair or recover; the smoke
-test answers ``smoke`` (pass or fail) without running anything. For each line a child is forked that stops itself before
-it begins; its process id is printed, and, once somebody continued it and it ended, its status (negative for a signal).
-What a failed command said lies in ``said`` beside root.
+``[root, action, package, method, smoke]``, as :func:`act` has them; the smoke test answers ``smoke`` (pass or fail)
+without running anything. For each line a child is forked that stops itself before it begins; its process id is printed,
+and, once somebody continued it and it ended, its status (negative for a signal). What a failed command said lies in
+``said`` beside root.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def act(root: str, action: str, package: str, method: str, smoke: str) -> int:
 
     from smallq_deploy.base.errors import SmallqError
     from smallq_deploy.operate.gc import collect, pin
-    from smallq_deploy.operate.mover import recover_store, rollback, uninstall
+    from smallq_deploy.operate.mover import recover_store, restore, rollback, uninstall
     from smallq_deploy.operate.repair import repair
     from tests.support import opp, packages
 
@@ -38,6 +38,10 @@ def act(root: str, action: str, package: str, method: str, smoke: str) -> int:
             rollback(world.store, operator=packages.OPERATOR, smoke=lambda: answer, method=method)
         elif action == "uninstall":
             uninstall(world.store, method=method)
+        elif action == "uninstall --restore-adopted":
+            uninstall(world.store, restore_adopted=True)
+        elif action == "verify --repair":
+            restore(world.store, operator=packages.OPERATOR, smoke=lambda: answer)
         elif action == "gc":
             collect(world.store, keep=0, adopted=True)
         elif action == "pin":
