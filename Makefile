@@ -15,7 +15,7 @@ help:
 	@echo "make kernel      the operator in the emulator (4 minutes)"
 	@echo "make kernel-full at least 300 random shapes over all paths, strict; not part of make test"
 	@echo "make faults      the whole fault matrix, root (at most 40 minutes); make test runs a subset"
-	@echo "make mutants     every fsync removed, every two steps turned round: each must be caught (65 minutes)"
+	@echo "make mutants     every fsync removed, every two steps turned round: each must be caught (70 minutes)"
 	@echo "make torture     200 random commands, many killed, on a simulated toolkit; SEED=N repeats one (5 minutes)"
 	@echo "make bench       install, rollback, verify against what people type today; goals (4 minutes)"
 	@echo "make bench-kernel  modelled times against two rival kernels and the roofline (2 to 5 minutes)"
