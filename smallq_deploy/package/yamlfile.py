@@ -20,7 +20,7 @@ from smallq_deploy.base.errors import PackageError, SmallqError, raise_problems
 SIZE_LIMIT = 256 * 1024
 _MAX_PROBLEMS = 50
 _MAX_DEPTH, _MAX_NODES = 20, 500_000
-_COMPOSED_DEPTH = 200  # deeper files are refused without a word on where: PyYAML composes by recursion
+_COMPOSED_DEPTH = 200  # up to here the refusal names the place; PyYAML composes by recursion
 _SCALARS = {"str", "int", "float", "bool", "null"}
 _INTEGER = re.compile(r"^[-+]?(0|[1-9][0-9]*)$")
 _NAMES = {
@@ -50,16 +50,21 @@ def _compose(text: str) -> Any:
     if fast is None:
         return yaml.compose(text, Loader=_Composer)
     depth = nodes = 0
-    for event in yaml.parse(text, Loader=fast):
-        if isinstance(event, yaml.AliasEvent):
-            mark: Any = event.start_mark
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        nodes += isinstance(event, yaml.NodeEvent)
-        if depth > _COMPOSED_DEPTH:
-            raise RecursionError
-        if nodes > _MAX_NODES:
-            raise ValueError(f"more than {_MAX_NODES} values")
+    try:
+        for event in yaml.parse(text, Loader=fast):
+            if isinstance(event, yaml.AliasEvent):
+                mark: Any = event.start_mark
+                raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            nodes += isinstance(event, yaml.NodeEvent)
+            if depth > _COMPOSED_DEPTH:
+                raise RecursionError
+            if nodes > _MAX_NODES:
+                raise ValueError(f"more than {_MAX_NODES} values")
+    except yaml.MarkedYAMLError as error:
+        if error.problem == "exceeded maximum nesting depth":  # libyaml's own limit, met before ours
+            raise RecursionError from error
+        raise
     return yaml.compose(text, Loader=fast)
 
 

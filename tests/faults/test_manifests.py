@@ -30,6 +30,7 @@ from smallq_deploy.package.releases import Release, ShapeMatrix, load_matrix, lo
 from smallq_deploy.store.journal import read_journal
 from tests.support import packages
 from tests.support.faultrows import FULL, FaultRow
+from tests.support.forked import in_child
 from tests.support.opp import World, release
 
 SEED = 20260803
@@ -48,30 +49,13 @@ def _too_long(number: int, frame: object) -> None:
 
 def guarded(work: Callable[[], Iterator[str]]) -> list[str]:
     """What ``work`` finds wrong, in a process that may not take more memory or time than it should."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        found = ["the process ended early"]
-        try:
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            signal.signal(signal.SIGALRM, _too_long)
-            found = list(work())
-        except BaseException as error:
-            found = [f"{type(error).__name__}: {error}"]
-        finally:
-            with os.fdopen(writer, "w") as stream:
-                json.dump(found, stream)
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as stream:
-        text = stream.read()
-    _, ended = os.waitpid(pid, 0)
-    if ended != 0 or not text:
-        return [f"the process ended with {ended}"]
-    answer = json.loads(text)
-    assert isinstance(answer, list)
-    return answer
+
+    def limited() -> list[str]:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        signal.signal(signal.SIGALRM, _too_long)
+        return list(work())
+
+    return in_child(limited)
 
 
 def attempt(call: Callable[[], Any]) -> Any:
